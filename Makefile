@@ -1,0 +1,47 @@
+# pointsman: everything happens in .venv, nothing outside this folder is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint types contracts unit bench demo soak clean
+
+help: ## what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## install pointsman and its tools into .venv
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "pointsman needs Python 3.11 or newer: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group test --group lint
+	@touch $@
+
+test: lint types contracts unit ## lint, types, import contracts and the test suite
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+
+contracts: $(STAMP) ## import-linter: arrows point down only
+	$(BIN)/lint-imports
+
+unit: $(STAMP) ## the test suite
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not soak and not bench"
+
+bench: $(STAMP) ## speed as ratios to peers measured in the same run
+	$(BIN)/python -m tests.bench
+
+soak: $(STAMP) ## the long tests: thousands of streams, memory, leaks
+	$(BIN)/pytest -m soak
+
+demo: $(STAMP) ## a simulated fleet, a real trace, several policies, one killed replica
+	$(BIN)/python -m loadgen.demo
+
+clean: ## remove .venv and caches
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out

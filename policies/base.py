@@ -1,0 +1,116 @@
+"""What a policy sees and what it answers.
+
+A policy is a small class with one pure method, :meth:`Policy.choose`. It gets the facts of one
+request and the views of the replicas that could serve it, and answers with one of these replicas
+and a reason. It never awaits, never imports ``router``, never reads a clock, and keeps no state
+that changes its answers: what it needs to know of the past (who was served last, what is in
+flight) stands in the views. So the same object serves live traffic, a simulation and a test.
+
+The options of a policy are the keyword-only parameters of its ``__init__``; their types and
+defaults are all the declaration that they need (see ``policies.registry``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+
+@dataclass(slots=True, frozen=True)
+class RequestFacts:
+    """What is known of a request when it is routed."""
+
+    model: str | None = None
+    """The model or adapter asked for, aliases resolved; None when the request names none."""
+
+    prompt_tokens: int = 0
+    """Estimated prompt length; exact when the prompt came as token ids."""
+
+    max_output_tokens: int | None = None
+    """The client's own bound on the answer, summed over ``choices``; None when it gave none."""
+
+    session: str | None = None
+    """Key of the session or user that the request belongs to."""
+
+    priority: int = 0
+    """The client's priority; lower is more urgent, as in vLLM."""
+
+    streamed: bool = False
+    """Whether the answer is streamed."""
+
+    choices: int = 1
+    """How many answers were asked for (``n``)."""
+
+
+class ReplicaView(Protocol):
+    """One replica as a policy sees it. All attributes are read-only.
+
+    The polled values are None when the replica does not publish them, or when the last sample is
+    too old to be believed; ``in_flight…`` is this router's own bookkeeping and is always exact.
+    """
+
+    @property
+    def name(self) -> str:
+        """The replica's unique name."""
+
+    @property
+    def running(self) -> int | None:
+        """Polled: requests in the engine's current batch."""
+
+    @property
+    def waiting(self) -> int | None:
+        """Polled: requests in the engine's own queue."""
+
+    @property
+    def kv_occupancy(self) -> float | None:
+        """Polled: share of the KV cache in use, 0 to 1."""
+
+    @property
+    def in_flight(self) -> int:
+        """Own attempts that have not ended."""
+
+    @property
+    def in_flight_prompt_tokens(self) -> int:
+        """Prompt tokens of own attempts that have not ended."""
+
+    @property
+    def in_flight_output_tokens(self) -> int:
+        """Tokens streamed so far by own attempts that have not ended."""
+
+    @property
+    def unseen(self) -> int:
+        """Own attempts sent after the last sample was taken: the sample cannot know of them."""
+
+    @property
+    def last_dispatch(self) -> int:
+        """Running number of the last attempt sent here, over the whole fleet; 0 for never."""
+
+
+class Choice(NamedTuple):
+    """A policy's answer."""
+
+    replica: ReplicaView
+    """One of the candidates given."""
+
+    reason: str
+    """Why, in a word or two; a constant, so that it costs nothing."""
+
+
+class Policy(Protocol):
+    """The interface that every policy has, built-in or plugin."""
+
+    def choose(self, request: RequestFacts, replicas: Sequence[ReplicaView], rng: Random) -> Choice:
+        """Pick the replica for ``request``.
+
+        Args:
+            request: The facts of the request.
+            replicas: The candidates, never empty, in a stable order.
+            rng: The only allowed source of chance; seeded by who drives the policy.
+
+        Returns:
+            One of ``replicas`` and the reason.
+        """

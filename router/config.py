@@ -1,0 +1,115 @@
+"""The configuration: one YAML file, decoded strictly into these structs.
+
+The docstring under each field is what ``pointsman config`` prints above it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ReplicaConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """One replica."""
+
+    url: str
+    """Base URL of the replica: http://host:port, or http+unix:///path/to/socket."""
+
+    name: str = ""
+    """Its name in metrics, logs and the x-pointsman-replica header; host:port when left out."""
+
+    engine: str = "auto"
+    """auto, vllm, sglang, tgi, trtllm, llamacpp or generic (which publishes no metrics)."""
+
+
+class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Who chooses the replica."""
+
+    name: str = "least_requests"
+    """A name that `pointsman policies` lists, or package.module:Class."""
+
+    options: dict[str, object] = {}
+    """The policy's own options; `pointsman policies` lists them."""
+
+
+class PollingConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """How replicas are watched."""
+
+    interval_s: float = 0.25
+    """Time between two looks at a replica, spread by jitter."""
+
+    timeout_s: float = 2.0
+    """A look that takes longer has failed."""
+
+    max_per_s: int = 400
+    """Looks per second at the whole fleet; a large fleet is looked at less often."""
+
+    sample_lifetime_s: float = 2.0
+    """Metrics older than this are not believed any more."""
+
+
+class LimitsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Bounds on what clients and replicas may do."""
+
+    max_body_bytes: int = 32 * 1024 * 1024
+    """Largest request body; a larger one gets 413."""
+
+    max_buffered_bytes: int = 1024 * 1024 * 1024
+    """Largest sum of all request bodies held at once; past it new ones get 503."""
+
+    max_connections: int = 0
+    """Most client connections at once; 0: half of the file descriptors allowed."""
+
+    max_attempts: int = 3
+    """Tries of one request, each on another replica, before anything was relayed."""
+
+    head_timeout_s: float = 10.0
+    """A request head must be complete this long after its first byte (408)."""
+
+    body_timeout_s: float = 60.0
+    """A request body must make progress at least this often (408)."""
+
+    keep_alive_s: float = 75.0
+    """An idle client connection is closed after this time."""
+
+    connect_timeout_s: float = 2.0
+    """A replica that takes longer to accept a connection is passed over."""
+
+    upstream_idle_s: float = 4.0
+    """An idle connection to a replica is closed after this time; uvicorn closes after 5 s."""
+
+    write_timeout_s: float = 60.0
+    """A client that reads nothing for this long, with its buffer full, is dropped."""
+
+
+class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The whole file."""
+
+    listen: list[str] = ["127.0.0.1:8080"]
+    """Where clients connect: host:port, [v6]:port, or unix:/path/to/socket."""
+
+    admin: str = "127.0.0.1:9090"
+    """Where operators connect: /metrics, /fleet, /health."""
+
+    replicas: list[ReplicaConfig] = []
+    """The fleet."""
+
+    policy: PolicyConfig = PolicyConfig()
+    """Who chooses the replica."""
+
+    aliases: dict[str, str] = {}
+    """Names that clients may use for models: alias: model."""
+
+    forward_paths: list[str] = []
+    """Paths forwarded beside the inference API: /path, or /path/* for all below it."""
+
+    polling: PollingConfig = PollingConfig()
+    """How replicas are watched."""
+
+    limits: LimitsConfig = LimitsConfig()
+    """Bounds on what clients and replicas may do."""
+
+    log_level: str = "info"
+    """debug, info, warning or error."""
+
+    seed: int | None = None
+    """Seed of the policies' chance; for tests."""

@@ -1,0 +1,53 @@
+"""What the dispatcher asks its driver to do.
+
+Events go in as method calls, actions come out as a sequence; most events ask for nothing. An
+action may concern another request than the one the event was about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from router.core.request import Attempt, Request
+
+
+@dataclass(slots=True, frozen=True)
+class Send:
+    """Send the request of ``attempt`` to the replica of ``attempt``, from its first byte."""
+
+    attempt: Attempt
+
+
+@dataclass(slots=True, frozen=True)
+class Refuse:
+    """Answer the request with an error; nothing was relayed and no attempt is open."""
+
+    request: Request
+    status: int
+    code: str
+    """Machine-readable reason."""
+    message: str
+    retry_after_s: int | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Abort:
+    """End the answer being relayed so that the client sees that it is incomplete."""
+
+    request: Request
+    code: str
+    message: str
+
+
+@dataclass(slots=True, frozen=True)
+class Cancel:
+    """Drop the attempt; its connection is closed so that the engine frees its KV."""
+
+    attempt: Attempt
+
+
+Action: TypeAlias = Send | Refuse | Abort | Cancel
+Actions: TypeAlias = Sequence[Action]

@@ -1,0 +1,144 @@
+"""The fleet: which replicas there are, which are ready, which serve what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.core.replica import Replica
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from router.core.sample import Sample
+
+
+class FleetState:
+    """All replicas, and the facts about them that pollers and attempts report.
+
+    Args:
+        sample_lifetime_s: A sample older than this is not believed any more.
+    """
+
+    def __init__(self, *, sample_lifetime_s: float = 2.0) -> None:
+        self.sample_lifetime_s = sample_lifetime_s
+        self.replicas: dict[str, Replica] = {}
+        self._candidates: dict[str | None, Sequence[Replica]] = {}
+        self._models: frozenset[str] | None = None
+
+    def add(self, name: str, url: str) -> Replica:
+        """Let a replica join; it becomes ready once health and models were seen.
+
+        Raises:
+            ValueError: There is a replica of that name already.
+        """
+        if name in self.replicas:
+            msg = f"replica {name!r} is listed twice"
+            raise ValueError(msg)
+        replica = self.replicas[name] = Replica(name, url)
+        self._forget()
+        return replica
+
+    def remove(self, name: str) -> Replica:
+        """Let a replica leave; attempts on it go on.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        replica = self.replicas.pop(name)
+        self._forget()
+        return replica
+
+    def candidates(self, model: str | None) -> Sequence[Replica]:
+        """The ready replicas that serve ``model``, in the order in which they joined."""
+        found = self._candidates.get(model)
+        if found is None:
+            found = tuple(r for r in self.replicas.values() if r.ready and r.serves(model))
+            if found:  # names of unknown models come from clients: never remember those
+                self._candidates[model] = found
+        return found
+
+    def models(self) -> frozenset[str]:
+        """Every model and adapter that a ready replica lists."""
+        if self._models is None:
+            listed = (r.models for r in self.replicas.values() if r.ready and r.models)
+            self._models = frozenset[str]().union(*listed)
+        return self._models
+
+    def knows(self, model: str) -> bool:
+        """Whether any replica, ready or not, serves ``model`` or may do so."""
+        return any(r.models is None or r.serves(model) for r in self.replicas.values())
+
+    def any_ready(self) -> bool:
+        """Whether at least one replica is ready."""
+        return any(r.ready for r in self.replicas.values())
+
+    def sampled(self, replica: Replica, sample: Sample, now: float) -> None:
+        """A metrics page was read."""
+        replica.sample = sample
+        replica.sampled_s = now
+        replica.poll_error = None
+        replica.unseen = 0
+        replica.believe(sample)
+
+    def sample_failed(self, replica: Replica, reason: str) -> None:
+        """A metrics page could not be read; the replica stays in service."""
+        replica.poll_error = reason
+
+    def health_seen(self, replica: Replica, *, healthy: bool, reason: str) -> bool:
+        """The health endpoint answered, or did not; returns whether that is a change."""
+        changed = replica.healthy != healthy
+        replica.healthy = healthy
+        replica.health_reason = reason
+        if changed:
+            self._forget()
+        return changed
+
+    def models_seen(self, replica: Replica, models: Iterable[str]) -> bool:
+        """The replica listed its models; returns whether that is a change."""
+        listed = frozenset(models)
+        changed = replica.models != listed
+        if changed:
+            replica.models = listed
+            self._forget()
+        return changed
+
+    def expire_samples(self, now: float) -> None:
+        """Stop believing samples that are too old."""
+        oldest_s = now - self.sample_lifetime_s
+        for replica in self.replicas.values():
+            if replica.sampled_s is not None and replica.sampled_s < oldest_s:
+                replica.doubt()
+
+    def snapshot(self, now: float) -> list[Mapping[str, object]]:
+        """The whole fleet as plain data, for people and tools."""
+        return [_snapshot(replica, now) for replica in self.replicas.values()]
+
+    def _forget(self) -> None:
+        self._candidates.clear()
+        self._models = None
+
+
+def _snapshot(replica: Replica, now: float) -> dict[str, object]:
+    sample = replica.sample
+    return {
+        "name": replica.name,
+        "url": replica.url,
+        "ready": replica.ready,
+        "healthy": replica.healthy,
+        "health_reason": replica.health_reason,
+        "models": sorted(replica.models) if replica.models is not None else None,
+        "running": replica.running,
+        "waiting": replica.waiting,
+        "kv_occupancy": replica.kv_occupancy,
+        "preemptions_total": sample.preemptions_total if sample else None,
+        "prefix_hit_rate": sample.prefix_hit_rate if sample else None,
+        "kv_block_tokens": sample.kv_block_tokens if sample else None,
+        "kv_blocks": sample.kv_blocks if sample else None,
+        "sample_age_s": None if replica.sampled_s is None else round(now - replica.sampled_s, 3),
+        "poll_error": replica.poll_error,
+        "in_flight": replica.in_flight,
+        "in_flight_prompt_tokens": replica.in_flight_prompt_tokens,
+        "in_flight_output_tokens": replica.in_flight_output_tokens,
+        "dispatched_total": replica.dispatched_total,
+        "failed_total": replica.failed_total,
+    }

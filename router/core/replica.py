@@ -1,0 +1,88 @@
+"""One replica: what was polled of it, and this router's own attempts there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from router.core.sample import Sample
+
+
+class Replica:
+    """The state of one replica; the ``ReplicaView`` that policies see.
+
+    Only :class:`router.core.fleet.FleetState` and the dispatcher write to it.
+    """
+
+    __slots__ = (
+        "dispatched_total",
+        "failed_total",
+        "health_reason",
+        "healthy",
+        "in_flight",
+        "in_flight_output_tokens",
+        "in_flight_prompt_tokens",
+        "kv_occupancy",
+        "last_dispatch",
+        "models",
+        "name",
+        "poll_error",
+        "running",
+        "sample",
+        "sampled_s",
+        "unseen",
+        "url",
+        "waiting",
+    )
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        self.url = url
+        """Base URL, without a trailing slash."""
+        self.healthy = False
+        self.health_reason = "not polled yet"
+        self.models: frozenset[str] | None = None
+        """Models and adapters listed by the replica; empty set: it lists none, so it serves any
+        (a server without ``/v1/models``); None: not known yet."""
+
+        self.sample: Sample | None = None
+        """The last sample read, however old."""
+        self.sampled_s: float | None = None
+        """When it was read."""
+        self.poll_error: str | None = None
+        """Why the last metrics poll failed; None when it did not."""
+
+        self.running: int | None = None
+        self.waiting: int | None = None
+        self.kv_occupancy: float | None = None
+        self.in_flight = 0
+        self.in_flight_prompt_tokens = 0
+        self.in_flight_output_tokens = 0
+        self.unseen = 0
+        self.last_dispatch = 0
+        self.dispatched_total = 0
+        self.failed_total = 0
+
+    def __repr__(self) -> str:
+        return f"<Replica {self.name} {'ready' if self.ready else self.health_reason}>"
+
+    @property
+    def ready(self) -> bool:
+        """Healthy, and its models are known."""
+        return self.healthy and self.models is not None
+
+    def serves(self, model: str | None) -> bool:
+        """Whether a request for ``model`` may go here; None means that none was named."""
+        if self.models is None:
+            return False
+        return model is None or not self.models or model in self.models
+
+    def believe(self, sample: Sample) -> None:
+        """Make ``sample`` the polled values that policies see."""
+        self.running = sample.running
+        self.waiting = sample.waiting
+        self.kv_occupancy = sample.kv_occupancy
+
+    def doubt(self) -> None:
+        """Forget the polled values: from now on own bookkeeping alone."""
+        self.running = self.waiting = self.kv_occupancy = None
