@@ -1,0 +1,1 @@
+"""What the router understands of the inference APIs: paths, bodies, errors. No I/O."""

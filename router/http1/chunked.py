@@ -1,0 +1,147 @@
+"""Chunked bodies: where they end, and what they hold.
+
+The relay forwards the bytes of a chunked response as they came; it only has to know where the
+message ends, to the byte. So :meth:`ChunkedBody.scan` walks over the framing without copying
+anything, and one read that holds exactly one chunk, the common case of a token stream, costs a
+dictionary look-up.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+
+from router.http1.errors import ProtocolError
+from router.http1.fields import TOKEN, VALUE
+
+_CRLF = b"\r\n"
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + VALUE + rb"*+)?")
+_TRAILER_LINE = re.compile(TOKEN + rb"++:" + VALUE + rb"*+")
+_MAX_SIZE_LINE_BYTES = 1024
+_MAX_TRAILER_BYTES = 8192
+
+_SIZES = {b"%x" % size: size for size in range(1, 4096)} | {
+    b"%X" % size: size for size in range(1, 4096)
+}
+"""The sizes that token streams have, so that they need not be parsed."""
+
+
+class _Phase(IntEnum):
+    SIZE = 0
+    DATA = 1
+    DATA_END = 2
+    TRAILER = 3
+    ENDED = 4
+
+
+class ChunkedBody:
+    """The framing of one chunked body, fed in any pieces."""
+
+    __slots__ = ("_left", "_line", "_phase", "_trailer_bytes")
+
+    def __init__(self) -> None:
+        self._phase = _Phase.SIZE
+        self._left = 0
+        self._line = b""
+        self._trailer_bytes = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last chunk and the trailer were seen."""
+        return self._phase is _Phase.ENDED
+
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the next byte begins a new chunk."""
+        return self._phase is _Phase.SIZE and not self._line
+
+    def scan(self, data: bytes) -> int:
+        """Walk over ``data``; returns where the message ends in it, or -1 if it does not.
+
+        Raises:
+            ProtocolError: The framing is malformed.
+        """
+        if self._phase is _Phase.SIZE and not self._line:
+            at = data.find(_CRLF, 0, 8)
+            size = _SIZES.get(data[:at])
+            if size and at + size + 4 == len(data) and data.endswith(_CRLF):
+                return -1
+        return self._walk(data, None)
+
+    def decode(self, data: bytes, pieces: list[bytes]) -> int:
+        """As :meth:`scan`, and append what the chunks hold to ``pieces``."""
+        return self._walk(data, pieces)
+
+    def _walk(self, data: bytes, pieces: list[bytes] | None) -> int:
+        at, end = 0, len(data)
+        while at < end:
+            if self._phase is _Phase.DATA:
+                stop = min(at + self._left, end)
+                if pieces is not None:
+                    pieces.append(data[at:stop])
+                self._left -= stop - at
+                at = stop
+                if not self._left:
+                    self._phase = _Phase.DATA_END
+                continue
+            line, at = self._take_line(data, at)
+            if line is not None:
+                self._line_done(line)
+                if self._phase is _Phase.ENDED:
+                    return at
+        return -1
+
+    def _take_line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
+        """The line that ends next, without its CRLF; None, and kept, if it does not end here."""
+        newline = data.find(b"\n", at)
+        if newline < 0:
+            self._line += data[at:]
+            self._check_unfinished()
+            return None, len(data)
+        line = self._line + data[at : newline + 1]
+        self._line = b""
+        if not line.endswith(_CRLF):
+            msg = "A chunk line ends with a bare LF."
+            raise ProtocolError(msg)
+        return line[:-2], newline + 1
+
+    def _check_unfinished(self) -> None:
+        """Bound what is kept of a line, and refuse at once what cannot become one."""
+        line = self._line
+        too_long = len(line) > (
+            _MAX_TRAILER_BYTES if self._phase is _Phase.TRAILER else _MAX_SIZE_LINE_BYTES
+        )
+        body = line.removesuffix(b"\r")
+        if self._phase is _Phase.DATA_END:
+            bad = bool(body)
+        elif self._phase is _Phase.SIZE:
+            bad = bool(body) and not _SIZE_LINE.fullmatch(body)
+        else:
+            bad = b"\r" in body
+        if too_long or bad:
+            msg = "The chunked framing is malformed."
+            raise ProtocolError(msg)
+
+    def _line_done(self, line: bytes) -> None:
+        if self._phase is _Phase.SIZE:
+            self._size_line(line)
+        elif self._phase is _Phase.DATA_END:
+            if line:
+                msg = "A chunk is longer than its size says."
+                raise ProtocolError(msg)
+            self._phase = _Phase.SIZE
+        elif line:
+            self._trailer_bytes += len(line)
+            if self._trailer_bytes > _MAX_TRAILER_BYTES or not _TRAILER_LINE.fullmatch(line):
+                msg = "A trailer field is malformed or too long."
+                raise ProtocolError(msg)
+        else:
+            self._phase = _Phase.ENDED
+
+    def _size_line(self, line: bytes) -> None:
+        match = _SIZE_LINE.fullmatch(line)
+        if match is None or len(line) > _MAX_SIZE_LINE_BYTES:
+            msg = "A chunk size is malformed."
+            raise ProtocolError(msg)
+        self._left = int(match[1], 16)
+        self._phase = _Phase.DATA if self._left else _Phase.TRAILER

@@ -1,0 +1,129 @@
+"""Response heads, held to the same rules as requests."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+from router.http1.errors import ProtocolError
+from router.http1.fields import (
+    Framing,
+    check_lines,
+    find_field,
+    has_token,
+    special,
+    without,
+    without_named,
+)
+
+MAX_FIELDS = 200
+
+_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([^\x00-\x08\x0a-\x1f\x7f]*+))?\r\n")
+
+_DROPPED = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"transfer-encoding",
+        b"content-length",
+        b"upgrade",
+    }
+)
+
+_SPECIAL = special(b"content-type", b"x-request-id", *sorted(_DROPPED))
+
+
+class BodyKind(Enum):
+    """How the end of a response's body is known."""
+
+    NONE = "none"
+    LENGTH = "length"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+    """The connection's end is the body's end."""
+
+
+@dataclass(slots=True)
+class ResponseHead:
+    """A valid response head."""
+
+    status: int
+    reason: bytes
+    lines: bytes
+    """The end-to-end fields as they came, less Content-Length; each begins with CRLF."""
+    body: BodyKind
+    length: int | None
+    """The declared length, also where no body follows (HEAD, 304)."""
+    keep_alive: bool
+    event_stream: bool
+    """Whether the body is a stream of server-sent events."""
+    has_request_id: bool
+
+    def field(self, name: bytes) -> bytes | None:
+        """The value of an end-to-end field; None when it is missing."""
+        return find_field(self.lines, name)
+
+
+def parse_response_head(block: bytes, method: bytes) -> ResponseHead:
+    """Parse a head that ends with an empty line; ``method`` is that of the request.
+
+    Raises:
+        ProtocolError: It is malformed or ambiguous.
+    """
+    line = _LINE.match(block)
+    if line is None:
+        msg = "The status line is malformed."
+        raise ProtocolError(msg, 502)
+    minor, status = int(line[1]), int(line[2])
+    lines = block[line.end() - 2 : -4]
+    check_lines(lines, MAX_FIELDS)
+    framing = Framing()
+    spans: list[tuple[int, int]] = []
+    connection, event_stream, has_request_id = b"", False, False
+    for match in _SPECIAL.finditer(lines):
+        name, value = match[1].lower(), match[2].rstrip(b" \t")
+        if name == b"content-type":
+            event_stream = value.lower().startswith(b"text/event-stream")
+        elif name == b"x-request-id":
+            has_request_id = True
+        elif name == b"content-length":
+            framing.saw_content_length(value)
+        elif name == b"transfer-encoding":
+            framing.saw_transfer_encoding(value, minor)
+        elif name == b"connection":
+            connection = connection + b"," + value if connection else value
+        if name in _DROPPED:
+            spans.append(match.span())
+    framing.check()
+    kept = without(lines, spans)
+    body = _body_kind(method, status, framing)
+    return ResponseHead(
+        status=status,
+        reason=line[3] or b"",
+        lines=without_named(kept, connection) if connection else kept,
+        body=body,
+        length=framing.length,
+        keep_alive=body is not BodyKind.CLOSE and _keep_alive(connection, minor),
+        event_stream=event_stream,
+        has_request_id=has_request_id,
+    )
+
+
+def _body_kind(method: bytes, status: int, framing: Framing) -> BodyKind:
+    if method == b"HEAD" or status < 200 or status in {204, 304}:
+        return BodyKind.NONE
+    if framing.chunked:
+        return BodyKind.CHUNKED
+    if framing.length is None:
+        return BodyKind.CLOSE
+    return BodyKind.LENGTH if framing.length else BodyKind.NONE
+
+
+def _keep_alive(connection: bytes, minor: int) -> bool:
+    if not connection:
+        return minor == 1
+    if has_token(connection, b"close"):
+        return False
+    return minor == 1 or has_token(connection, b"keep-alive")
