@@ -68,6 +68,10 @@ class FleetState:
         """Whether any replica, ready or not, serves ``model`` or may do so."""
         return any(r.models is None or r.serves(model) for r in self.replicas.values())
 
+    def uniform(self) -> bool:
+        """Whether all ready replicas serve the same, so that a request need not name a model."""
+        return len({r.models for r in self.replicas.values() if r.ready}) <= 1
+
     def any_ready(self) -> bool:
         """Whether at least one replica is ready."""
         return any(r.ready for r in self.replicas.values())

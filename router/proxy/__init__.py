@@ -1,0 +1,1 @@
+"""The data plane: client connections, upstream connections, and the relay between them."""

@@ -1,0 +1,346 @@
+"""One request on a client connection, from its complete body to the end of its answer.
+
+An exchange is what performs the dispatcher's actions for one request: it sends attempts, relays
+the answer, refuses, aborts, cancels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from policies.base import RequestFacts
+from router.api.body import MalformedBodyError, Understood, understand_json, with_model
+from router.api.errors import error_body, error_event
+from router.api.multipart import understand_multipart
+from router.api.routes import BodyFormat, Route
+from router.core.request import Request
+from router.http1.chunked import ChunkedBody
+from router.http1.response import BodyKind, ResponseHead
+from router.proxy.answers import Answer
+
+if TYPE_CHECKING:
+    from router.core.actions import Abort, Actions, Refuse
+    from router.core.dispatcher import Dispatcher
+    from router.core.replica import Replica
+    from router.core.request import Attempt, Failure
+    from router.http1.request import RequestHead
+    from router.proxy.upstream import UpstreamConnection, UpstreamPool
+
+_EVENT = b"data:"
+
+
+class Plane(Protocol):
+    """What an exchange needs of the data plane."""
+
+    dispatcher: Dispatcher
+    pool: UpstreamPool
+    aliases: dict[str, str]
+
+    def now(self) -> float:
+        """The time, in monotonic seconds."""
+
+    def perform(self, actions: Actions) -> None:
+        """Do what the dispatcher asks."""
+
+    def release_bytes(self, count: int) -> None:
+        """So many bytes of a request body are held no more."""
+
+
+class Client(Protocol):
+    """What an exchange needs of its client's connection."""
+
+    address: bytes
+    """The client's IP address; empty when it has none."""
+    writing_blocked: bool
+    """Whether the client reads more slowly than it is written to."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the answer."""
+
+    def answer(self, answer: Answer, *, keep_alive: bool) -> None:
+        """Send an answer of the router's own."""
+
+    def exchange_done(self, *, keep_alive: bool) -> None:
+        """The exchange is over; the next request may come."""
+
+    def break_off(self, *, reset: bool) -> None:
+        """Close so that the client sees that the answer is incomplete."""
+
+
+class Exchange:
+    """One request and its answer.
+
+    Args:
+        plane: The data plane.
+        client: The connection that the request came on.
+        head: Its head.
+        route: What is known of its path.
+        body: Its whole body; ``plane`` counts its bytes as held until :meth:`_release_body`.
+    """
+
+    __slots__ = (
+        "_answer_head",
+        "_at_boundary",
+        "_body",
+        "_client",
+        "_close_after",
+        "_decoder",
+        "_event_stream",
+        "_plane",
+        "_release_count",
+        "_request",
+        "_wrap",
+        "head",
+        "method",
+        "request_id",
+        "route",
+        "upstream",
+    )
+
+    def __init__(
+        self, plane: Plane, client: Client, head: RequestHead, route: Route, body: bytes
+    ) -> None:
+        self._plane = plane
+        self._client = client
+        self.head = head
+        self.route = route
+        self.method = head.method
+        self._body = body
+        self._release_count = len(body)
+        self.request_id = b""
+        self.upstream: UpstreamConnection | None = None
+        self._request: Request | None = None
+        self._answer_head = b""
+        self._at_boundary = False
+        self._event_stream = False
+        self._wrap = False
+        self._decoder: ChunkedBody | None = None
+        self._close_after = not head.keep_alive
+
+    # -- from the client's side ---------------------------------------------------------------
+
+    def start(self, request_id: bytes) -> None:
+        """Understand the request and hand it to the dispatcher."""
+        self.request_id = request_id
+        try:
+            facts = self._understand()
+        except MalformedBodyError as error:
+            self._answer_error(400, "invalid_body", str(error), None)
+            return
+        plane = self._plane
+        now = plane.now()
+        request = self._request = Request(request_id.decode("latin-1"), facts, now, self)
+        plane.perform(plane.dispatcher.request_arrived(request, now))
+
+    def client_gone(self) -> None:
+        """The client left."""
+        self._release_body()
+        if self._request is not None:
+            plane = self._plane
+            plane.perform(plane.dispatcher.client_gone(self._request, plane.now()))
+
+    def pause(self) -> None:
+        """The client reads more slowly than the answer comes."""
+        if self.upstream is not None:
+            self.upstream.pause()
+
+    def resume(self) -> None:
+        """The client caught up."""
+        if self.upstream is not None:
+            self.upstream.resume()
+
+    # -- actions of the dispatcher ------------------------------------------------------------
+
+    def send(self, attempt: Attempt) -> None:
+        """Send the request to the attempt's replica."""
+        self._plane.pool.send(self, attempt)
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Drop the attempt."""
+        self._plane.pool.cancel_connecting(attempt)
+        if self.upstream is not None:
+            self.upstream.abort()
+            self.upstream = None
+
+    def refuse(self, action: Refuse) -> None:
+        """Answer with an error."""
+        self._answer_error(action.status, action.code, action.message, action.retry_after_s)
+
+    def abort(self, action: Abort) -> None:
+        """End the answer so that the client sees that it is incomplete."""
+        telling = self._event_stream and (self._at_boundary or self._decoder is not None)
+        if telling:
+            event = error_event(self.route.dialect, action.code, action.message)
+            chunked = self._decoder is None and self.head.minor == 1
+            self._client.write(_chunk(event) if chunked else event)
+        self.upstream = None
+        framed = self.head.minor == 1 or telling
+        self._client.break_off(reset=not framed)
+
+    # -- Recipient of the response ------------------------------------------------------------
+
+    def request_bytes(self, replica: Replica) -> tuple[bytes, bytes]:
+        """Head and body as they go to ``replica``."""
+        head, body = self.head, self._body
+        lines = [b"%b %b HTTP/1.1%b" % (head.method, head.target, head.lines)]
+        if head.minor == 0 and head.field(b"host") is None:
+            lines.append(b"Host: " + replica.url.partition("://")[2].encode())
+        if head.length is not None or head.chunked:
+            lines.append(b"Content-Length: %d" % len(body))
+        if head.request_id is None:
+            lines.append(b"X-Request-Id: " + self.request_id)
+        forwarded_for = ", ".join(
+            part.decode("latin-1") for part in (head.forwarded_for, self._client.address) if part
+        )
+        if forwarded_for:
+            lines.append(b"X-Forwarded-For: " + forwarded_for.encode("latin-1"))
+        if head.forwarded_proto is None:
+            lines.append(b"X-Forwarded-Proto: http")
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines), body
+
+    def response_began(self, connection: UpstreamConnection, head: ResponseHead) -> None:
+        """The final head came: from here on the answer is relayed."""
+        self.upstream = connection
+        if self._client.writing_blocked:
+            connection.pause()
+        self._release_body()
+        request = self._request
+        assert request is not None  # noqa: S101 - no answer without a request
+        assert request.attempt is not None  # noqa: S101 - nor without an attempt
+        self._plane.dispatcher.headers_received(request.attempt, head.status)
+        self._event_stream = head.event_stream
+        framing = self._framing(head)
+        request_id = b"" if head.has_request_id else b"\r\nx-request-id: " + self.request_id
+        self._answer_head = b"HTTP/1.1 %d %b%b%b\r\nx-pointsman-replica: %b%b%b\r\n\r\n" % (
+            head.status,
+            head.reason,
+            head.lines,
+            framing,
+            connection.replica.name.encode(),
+            request_id,
+            self._connection_line(),
+        )
+
+    def relay(self, data: bytes) -> None:
+        """Pass on bytes of the answer's body."""
+        request = self._request
+        tokens = data.count(_EVENT) if self._event_stream else 0
+        if self._wrap:
+            data = _chunk(data)
+        elif self._decoder is not None:
+            pieces: list[bytes] = []
+            self._decoder.decode(data, pieces)
+            data = b"".join(pieces)
+        if self._answer_head:
+            data = self._answer_head + data
+            self._answer_head = b""
+        self._client.write(data)
+        if request is not None and request.attempt is not None:
+            plane = self._plane
+            plane.dispatcher.progress(request.attempt, tokens, plane.now())
+
+    def flush(self) -> None:
+        """Send the answer's head, if no body came along with it."""
+        if self._answer_head:
+            self._client.write(self._answer_head)
+            self._answer_head = b""
+
+    def response_ended(self) -> None:
+        """The answer is complete."""
+        self.flush()
+        if self._wrap:
+            self._client.write(b"0\r\n\r\n")
+        self.upstream = None
+        request, plane = self._request, self._plane
+        assert request is not None  # noqa: S101 - no answer without a request
+        attempt = request.attempt
+        assert attempt is not None  # noqa: S101 - nor without an attempt
+        actions = plane.dispatcher.attempt_ended(attempt, plane.now())
+        self._client.exchange_done(keep_alive=not self._close_after)
+        plane.perform(actions)
+
+    def attempt_failed(self, attempt: Attempt, failure: Failure, *, at_boundary: bool) -> None:
+        """The attempt broke."""
+        self.flush()
+        self._at_boundary = at_boundary
+        plane = self._plane
+        plane.perform(plane.dispatcher.attempt_failed(attempt, failure, plane.now()))
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _understand(self) -> RequestFacts:
+        route, head = self.route, self.head
+        session = head.field(b"x-session-id") or head.field(b"x-user-id")
+        key = session.decode("latin-1") if session else None
+        if route.body is BodyFormat.OPAQUE or head.method != b"POST":
+            return RequestFacts(model=self._resolved(route.model), session=key)
+        fleet = self._plane.dispatcher.fleet
+        try:
+            understood = self._understand_body(key)
+        except MalformedBodyError:
+            if fleet.uniform():
+                return RequestFacts(session=key, prompt_tokens=len(self._body) // 4)
+            raise
+        if understood.model is None and not fleet.uniform():
+            msg = "The field `model` is missing, and more than one model is served."
+            raise MalformedBodyError(msg)
+        return understood.facts
+
+    def _understand_body(self, session: str | None) -> Understood:
+        if self.route.body is BodyFormat.MULTIPART:
+            content_type = self.head.field(b"content-type")
+            return understand_multipart(self._body, content_type, session)
+        understood = understand_json(self._body, session)
+        model = self._resolved(understood.model)
+        if model is None or model == understood.model:
+            return understood
+        body = with_model(self._body, model)
+        self._replace_body(body)
+        return understand_json(body, session)
+
+    def _resolved(self, model: str | None) -> str | None:
+        return None if model is None else self._plane.aliases.get(model, model)
+
+    def _replace_body(self, body: bytes) -> None:
+        self._plane.release_bytes(len(self._body) - len(body))
+        self._release_count = len(body)
+        self._body = body
+
+    def _release_body(self) -> None:
+        if self._release_count:
+            self._plane.release_bytes(self._release_count)
+            self._release_count = 0
+        self._body = b""
+
+    def _framing(self, head: ResponseHead) -> bytes:
+        """Decide how the body is framed towards the client; returns the fields for it."""
+        if head.body in {BodyKind.NONE, BodyKind.LENGTH}:
+            if head.length is None or head.status == 204:
+                return b""
+            return b"\r\nContent-Length: %d" % head.length
+        if self.head.minor == 1:
+            self._wrap = head.body is BodyKind.CLOSE
+            return b"\r\nTransfer-Encoding: chunked"
+        self._decoder = ChunkedBody() if head.body is BodyKind.CHUNKED else None
+        self._close_after = True
+        return b""
+
+    def _connection_line(self) -> bytes:
+        if self._close_after:
+            return b"\r\nConnection: close"
+        return b"\r\nConnection: keep-alive" if self.head.minor == 0 else b""
+
+    def _answer_error(
+        self, status: int, code: str, message: str, retry_after_s: int | None
+    ) -> None:
+        self._release_body()
+        lines = b"\r\nx-request-id: " + self.request_id
+        if retry_after_s is not None:
+            lines += b"\r\nRetry-After: %d" % retry_after_s
+        body = error_body(self.route.dialect, status, code, message)
+        self._client.answer(Answer(status, body, lines=lines), keep_alive=not self._close_after)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -1,0 +1,198 @@
+"""The data plane: what all client connections share, and the performing of actions."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from router.api.errors import error_body
+from router.api.routes import Dialect, Route, Routes
+from router.core.actions import Abort, Actions, Cancel, Refuse, Send
+from router.proxy.answers import Answer
+from router.proxy.client import ClientConnection
+from router.proxy.upstream import UpstreamPool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+    from router.config import Config
+    from router.core.dispatcher import Dispatcher
+    from router.core.request import Request
+    from router.http1.request import RequestHead
+    from router.proxy.exchange import Exchange
+
+SWEEP_S = 0.25
+"""How often deadlines are looked at."""
+
+_NOT_FOUND = (
+    "This path is not served here. Paths beside the inference API must be listed in"
+    " `forward_paths`."
+)
+_MAX_REQUEST_ID_BYTES = 128
+
+
+class DataPlane:
+    """Accepts clients and relays their requests as the dispatcher decides.
+
+    Args:
+        config: Limits, aliases and forwarded paths.
+        dispatcher: Who decides.
+        rng: Source of request ids.
+        loop: The event loop.
+        model_list: Gives the answer to ``GET /v1/models``.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        dispatcher: Dispatcher,
+        rng: Random,
+        loop: asyncio.AbstractEventLoop,
+        model_list: Callable[[], list[dict[str, object]]],
+    ) -> None:
+        self.limits = config.limits
+        self.aliases = dict(config.aliases)
+        self.dispatcher = dispatcher
+        self.stopping = False
+        self.buffered_bytes = 0
+        self.connections: set[ClientConnection] = set()
+        self.now = loop.time
+        self.pool = UpstreamPool(
+            loop,
+            connect_timeout_s=config.limits.connect_timeout_s,
+            idle_s=config.limits.upstream_idle_s,
+        )
+        self._routes = Routes(config.forward_paths)
+        self._rng = rng
+        self._loop = loop
+        self._model_list = model_list
+        self._drained = asyncio.Event()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._max_connections = config.limits.max_connections
+
+    # -- life ---------------------------------------------------------------------------------
+
+    def protocol(self) -> ClientConnection:
+        """A protocol for one new client connection."""
+        return ClientConnection(self)
+
+    def start(self) -> None:
+        """Begin to watch deadlines."""
+        self._sweep()
+
+    async def stop(self, grace_s: float) -> None:
+        """Let answers finish for up to ``grace_s``, then drop what is left."""
+        self.stopping = True
+        for connection in list(self.connections):
+            connection.stop()
+        if self.connections:
+            self._drained.clear()
+            try:
+                async with asyncio.timeout(grace_s):
+                    await self._drained.wait()
+            except TimeoutError:
+                for connection in list(self.connections):
+                    connection.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self.pool.close()
+
+    def _sweep(self) -> None:
+        now = self.now()
+        late = [c for c in self.connections if c.deadline_s is not None and c.deadline_s < now]
+        for connection in late:
+            connection.deadline_missed()
+        self.pool.sweep(now)
+        self.perform(self.dispatcher.tick(now))
+        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+
+    # -- actions ------------------------------------------------------------------------------
+
+    def perform(self, actions: Actions) -> None:
+        """Do what the dispatcher asks."""
+        for action in actions:
+            if isinstance(action, Send):
+                _exchange(action.attempt.request).send(action.attempt)
+            elif isinstance(action, Refuse):
+                _exchange(action.request).refuse(action)
+            elif isinstance(action, Cancel):
+                _exchange(action.attempt.request).cancel(action.attempt)
+            else:
+                self._abort(action)
+
+    def _abort(self, action: Abort) -> None:
+        _exchange(action.request).abort(action)
+
+    # -- what client connections need -----------------------------------------------------------
+
+    def connection_opened(self, connection: ClientConnection) -> bool:
+        """A client connected; False if there are too many already."""
+        self.connections.add(connection)
+        return not self._max_connections or len(self.connections) <= self._max_connections
+
+    def connection_closed(self, connection: ClientConnection) -> None:
+        """A client's connection is gone."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._drained.set()
+
+    def hold_bytes(self, count: int) -> bool:
+        """Account for bytes of a request body; False, and not counted, if that is too much."""
+        if self.buffered_bytes + count > self.limits.max_buffered_bytes:
+            return False
+        self.buffered_bytes += count
+        return True
+
+    def release_bytes(self, count: int) -> None:
+        """So many bytes of a request body are held no more."""
+        self.buffered_bytes -= count
+
+    def request_id(self, head: RequestHead) -> bytes:
+        """The id that the client gave the request, or a new one."""
+        given = head.request_id
+        if given and len(given) <= _MAX_REQUEST_ID_BYTES:
+            return given
+        return b"%032x" % self._rng.getrandbits(128)
+
+    def refusal(self, head: RequestHead | None, status: int, code: str, message: str) -> Answer:
+        """An error answer in the shape that the client expects."""
+        dialect = Dialect.OPENAI
+        if head is not None:
+            route = self._routes.find(head.target.partition(b"?")[0])
+            dialect = route.dialect if route is not None else dialect
+        return Answer(status, error_body(dialect, status, code, message))
+
+    def route(self, head: RequestHead) -> Route | Answer:
+        """What to do with a request: where it belongs, or the router's own answer."""
+        path = head.target.partition(b"?")[0]
+        local = self._local(path, head.method)
+        if local is not None:
+            return local
+        route = self._routes.find(path)
+        if route is not None:
+            return route
+        return Answer(404, error_body(Dialect.OPENAI, 404, "path_not_found", _NOT_FOUND))
+
+    def _local(self, path: bytes, method: bytes) -> Answer | None:
+        if path == b"/v1/models" and method in {b"GET", b"HEAD"}:
+            return Answer(200, msgspec.json.encode({"object": "list", "data": self._model_list()}))
+        if path not in {b"/health", b"/ready"}:
+            return None
+        if method not in {b"GET", b"HEAD"}:
+            body = error_body(Dialect.OPENAI, 405, "method_not_allowed", "Only GET is served here.")
+            return Answer(405, body, lines=b"\r\nAllow: GET, HEAD")
+        if path == b"/health":
+            return Answer(200, b'{"status":"ok"}')
+        ready = self.dispatcher.fleet.any_ready() and not self.stopping
+        if ready:
+            return Answer(200, b'{"status":"ready"}')
+        message = "The router is stopping." if self.stopping else "No replica is ready."
+        body = error_body(Dialect.OPENAI, 503, "not_ready", message)
+        return Answer(503, body, lines=b"\r\nRetry-After: 1")
+
+
+def _exchange(request: Request) -> Exchange:
+    return cast("Exchange", request.driver)

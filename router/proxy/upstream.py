@@ -1,0 +1,385 @@
+"""Connections to replicas, and the pool that keeps idle ones."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, Protocol, cast
+from urllib.parse import unquote, urlsplit
+
+from router.core.request import Failure
+from router.http1.body import Body, LengthBody, UntilClose
+from router.http1.chunked import ChunkedBody
+from router.http1.errors import ProtocolError
+from router.http1.fields import HEAD_END, check_unfinished
+from router.http1.response import BodyKind, ResponseHead, parse_response_head
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from router.core.replica import Replica
+    from router.core.request import Attempt
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_INTERIM_ANSWERS = 16
+WRITE_AT_ONCE_BYTES = 256 * 1024
+"""A longer body is written piece by piece, so that an early answer can end the upload."""
+
+
+class Recipient(Protocol):
+    """Who a response is for."""
+
+    @property
+    def method(self) -> bytes:
+        """The method of the request; it decides whether the response has a body."""
+
+    def request_bytes(self, replica: Replica) -> tuple[bytes, bytes]:
+        """Head and body to send."""
+
+    def response_began(self, connection: UpstreamConnection, head: ResponseHead) -> None:
+        """The final head came; the relay may begin."""
+
+    def relay(self, data: bytes) -> None:
+        """Bytes of the body, framing included, as they came."""
+
+    def flush(self) -> None:
+        """No more bytes came with the last ones."""
+
+    def response_ended(self) -> None:
+        """The response is complete."""
+
+    def attempt_failed(self, attempt: Attempt, failure: Failure, *, at_boundary: bool) -> None:
+        """The attempt broke; ``at_boundary``: the framing allows one more piece."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a replica; carries one exchange at a time."""
+
+    __slots__ = (
+        "_attempt",
+        "_body",
+        "_buffer",
+        "_eof",
+        "_head",
+        "_interim",
+        "_outbox",
+        "_paused",
+        "_pool",
+        "_received",
+        "_recipient",
+        "_requests",
+        "idle_since_s",
+        "replica",
+        "transport",
+    )
+
+    def __init__(self, pool: UpstreamPool, replica: Replica) -> None:
+        self._pool = pool
+        self.replica = replica
+        self.transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.idle_since_s = 0.0
+        self._recipient: Recipient | None = None
+        self._attempt: Attempt | None = None
+        self._requests = 0
+        self._outbox: memoryview | None = None
+        self._eof = False
+        self._paused = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._buffer = b""
+        self._head: ResponseHead | None = None
+        self._body: Body | None = None
+        self._received = False
+        self._interim = 0
+
+    # -- used by the data plane ---------------------------------------------------------------
+
+    def send(self, recipient: Recipient, attempt: Attempt) -> None:
+        """Send the recipient's request; from now on the response is the recipient's."""
+        self._recipient = recipient
+        self._attempt = attempt
+        self._requests += 1
+        head, body = recipient.request_bytes(self.replica)
+        if len(body) <= WRITE_AT_ONCE_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self._outbox = memoryview(body)
+            self._write_more()
+
+    def abort(self) -> None:
+        """Drop the connection at once; the recipient hears nothing more."""
+        self._recipient = self._attempt = self._outbox = None
+        self.transport.abort()
+
+    def pause(self) -> None:
+        """Stop reading: the client is slower than the replica."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+
+    # -- asyncio.Protocol ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is open."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._pool.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came; what belongs to the response is relayed at once."""
+        recipient = self._recipient
+        if recipient is None:
+            self.transport.abort()  # bytes that answer no request: never for the next one
+            return
+        try:
+            if self._body is None:
+                self._head_data(recipient, data)
+            else:
+                end = self._body.scan(data)
+                if end < 0:
+                    recipient.relay(data)
+                else:
+                    self._finish(recipient, data, end)
+            recipient.flush()
+        except ProtocolError:
+            self._fail(Failure.PROTOCOL)
+
+    def eof_received(self) -> None:
+        """The replica closed its side; the transport closes ours."""
+        self._eof = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone; what that means depends on how far the response was."""
+        self._pool.closed(self)
+        recipient, attempt = self._recipient, self._attempt
+        if recipient is None or attempt is None:
+            return
+        if self._eof and exc is None and isinstance(self._body, UntilClose):
+            self._recipient = self._attempt = None
+            recipient.response_ended()
+        elif self._requests > 1 and not self._received:
+            # The replica closed an idle connection just as the request was written.
+            self._recipient = self._attempt = self._outbox = None
+            self._pool.send_fresh(recipient, attempt)
+        else:
+            self._fail(Failure.RESET)
+
+    def pause_writing(self) -> None:
+        """The socket is full; what is left of a long body waits for :meth:`resume_writing`."""
+
+    def resume_writing(self) -> None:
+        """The socket took what it was given."""
+        self._write_more()
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _write_more(self) -> None:
+        while self._outbox is not None and not self.transport.get_write_buffer_size():
+            piece, rest = self._outbox[:WRITE_AT_ONCE_BYTES], self._outbox[WRITE_AT_ONCE_BYTES:]
+            self._outbox = rest if len(rest) else None
+            self.transport.write(piece)
+
+    def _head_data(self, recipient: Recipient, data: bytes) -> None:
+        self._received = True
+        data = self._buffer + data if self._buffer else data
+        self._buffer = b""
+        while True:
+            end = data.find(HEAD_END, 0, MAX_HEAD_BYTES)
+            if end < 0:
+                check_unfinished(data)
+                if len(data) >= MAX_HEAD_BYTES:
+                    msg = "The response head is too long."
+                    raise ProtocolError(msg, 502)
+                self._buffer = data
+                return
+            head = parse_response_head(data[: end + 4], recipient.method)
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            self._interim += 1
+            if head.status == 101 or self._interim > MAX_INTERIM_ANSWERS:
+                msg = "The replica switched protocols, or sent interim answers without end."
+                raise ProtocolError(msg, 502)
+            if not data:
+                return
+        self._begin(recipient, head, data)
+
+    def _begin(self, recipient: Recipient, head: ResponseHead, data: bytes) -> None:
+        self._head = head
+        if head.status >= 400:
+            self._outbox = None  # refused early: the rest of the body is of no use
+            if self.transport.get_write_buffer_size():
+                head.keep_alive = False
+        recipient.response_began(self, head)
+        if head.body is BodyKind.NONE:
+            self._finish(recipient, data, 0)
+            return
+        if head.body is BodyKind.LENGTH:
+            self._body = LengthBody(head.length or 0)
+        elif head.body is BodyKind.CHUNKED:
+            self._body = ChunkedBody()
+        else:
+            self._body = UntilClose()
+        if data:
+            end = self._body.scan(data)
+            if end < 0:
+                recipient.relay(data)
+            else:
+                self._finish(recipient, data, end)
+
+    def _finish(self, recipient: Recipient, data: bytes, end: int) -> None:
+        """The response ends at ``end`` in ``data``; what comes after it belongs to nobody."""
+        head = self._head
+        assert head is not None  # noqa: S101 - no end without a beginning
+        if end:
+            recipient.relay(data[:end] if end < len(data) else data)
+        reusable = (
+            head.keep_alive
+            and end == len(data)
+            and self._outbox is None
+            and not self.transport.get_write_buffer_size()
+            and not self._eof
+        )
+        self._recipient = self._attempt = self._outbox = None
+        self._reset()
+        if reusable:
+            self.resume()
+            self._pool.release(self)
+        else:
+            self.transport.close()
+        recipient.response_ended()
+
+    def _fail(self, failure: Failure) -> None:
+        recipient, attempt, body = self._recipient, self._attempt, self._body
+        self.abort()
+        if recipient is not None and attempt is not None:
+            at_boundary = body is not None and body.at_boundary
+            recipient.attempt_failed(attempt, failure, at_boundary=at_boundary)
+
+
+class UpstreamPool:
+    """Connections to all replicas: idle ones to reuse, and those in use.
+
+    Args:
+        loop: The event loop.
+        connect_timeout_s: A replica that takes longer to accept is unreachable.
+        idle_s: An idle connection is closed after this time.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, *, connect_timeout_s: float, idle_s: float
+    ) -> None:
+        self._loop = loop
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_s = idle_s
+        self._idle: dict[Replica, list[UpstreamConnection]] = {}
+        self._all: set[UpstreamConnection] = set()
+        self._connecting: dict[Attempt, asyncio.Task[None]] = {}
+
+    @property
+    def open_count(self) -> int:
+        """Connections that are open, idle ones included."""
+        return len(self._all)
+
+    @property
+    def idle_count(self) -> int:
+        """Open connections that carry nothing."""
+        return sum(len(connections) for connections in self._idle.values())
+
+    @property
+    def connecting_count(self) -> int:
+        """Connections that are being made."""
+        return len(self._connecting)
+
+    def send(self, recipient: Recipient, attempt: Attempt) -> None:
+        """Send the recipient's request to the attempt's replica."""
+        idle = self._idle.get(attempt.replica)
+        while idle:
+            connection = idle.pop()
+            if not connection.transport.is_closing():
+                connection.send(recipient, attempt)
+                return
+        self.send_fresh(recipient, attempt)
+
+    def send_fresh(self, recipient: Recipient, attempt: Attempt) -> None:
+        """As :meth:`send`, but over a new connection."""
+        task = self._loop.create_task(self._connect_and_send(recipient, attempt))
+        self._connecting[attempt] = task
+        task.add_done_callback(lambda _: self._connecting.pop(attempt, None))
+
+    def cancel_connecting(self, attempt: Attempt) -> None:
+        """Give up the connection that is being made for ``attempt``, if any."""
+        task = self._connecting.pop(attempt, None)
+        if task is not None:
+            task.cancel()
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """A connection is open."""
+        self._all.add(connection)
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        """A connection is gone."""
+        self._all.discard(connection)
+        idle = self._idle.get(connection.replica)
+        if idle and connection in idle:
+            idle.remove(connection)
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """A connection carries nothing any more and may be used again."""
+        connection.idle_since_s = self._loop.time()
+        self._idle.setdefault(connection.replica, []).append(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close connections that have been idle for too long."""
+        oldest_s = now - self._idle_s
+        for replica, idle in list(self._idle.items()):
+            for connection in [c for c in idle if c.idle_since_s < oldest_s]:
+                connection.transport.close()
+            idle[:] = [c for c in idle if not c.transport.is_closing()]
+            if not idle:
+                del self._idle[replica]
+
+    def close(self) -> None:
+        """Drop every connection."""
+        for task in list(self._connecting.values()):
+            task.cancel()
+        for connection in list(self._all):
+            connection.abort()
+
+    async def _connect_and_send(self, recipient: Recipient, attempt: Attempt) -> None:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                connection = await self._connect(attempt.replica)
+        except OSError:  # TimeoutError is one
+            recipient.attempt_failed(attempt, Failure.CONNECT, at_boundary=False)
+        else:
+            connection.send(recipient, attempt)
+
+    def _connect(self, replica: Replica) -> Coroutine[None, None, UpstreamConnection]:
+        return _connect(self._loop, self, replica)
+
+
+async def _connect(
+    loop: asyncio.AbstractEventLoop, pool: UpstreamPool, replica: Replica
+) -> UpstreamConnection:
+    url = urlsplit(replica.url)
+
+    def factory() -> UpstreamConnection:
+        return UpstreamConnection(pool, replica)
+
+    if url.scheme == "http+unix":
+        _, connection = await loop.create_unix_connection(factory, unquote(url.path))
+        return connection
+    transport, connection = await loop.create_connection(
+        factory, url.hostname or "", url.port or 80
+    )
+    sock = transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return connection
