@@ -21,7 +21,6 @@ from router.proxy.answers import Answer
 if TYPE_CHECKING:
     from router.core.actions import Abort, Actions, Refuse
     from router.core.dispatcher import Dispatcher
-    from router.core.replica import Replica
     from router.core.request import Attempt, Failure
     from router.http1.request import RequestHead
     from router.proxy.upstream import UpstreamConnection, UpstreamPool
@@ -81,6 +80,7 @@ class Exchange:
     __slots__ = (
         "_answer_head",
         "_at_boundary",
+        "_attempt",
         "_body",
         "_client",
         "_close_after",
@@ -89,12 +89,12 @@ class Exchange:
         "_plane",
         "_release_count",
         "_request",
+        "_upstream",
         "_wrap",
         "head",
         "method",
         "request_id",
         "route",
-        "upstream",
     )
 
     def __init__(
@@ -108,8 +108,9 @@ class Exchange:
         self._body = body
         self._release_count = len(body)
         self.request_id = b""
-        self.upstream: UpstreamConnection | None = None
+        self._upstream: UpstreamConnection | None = None
         self._request: Request | None = None
+        self._attempt: Attempt | None = None
         self._answer_head = b""
         self._at_boundary = False
         self._event_stream = False
@@ -141,26 +142,27 @@ class Exchange:
 
     def pause(self) -> None:
         """The client reads more slowly than the answer comes."""
-        if self.upstream is not None:
-            self.upstream.pause()
+        if self._upstream is not None:
+            self._upstream.pause()
 
     def resume(self) -> None:
         """The client caught up."""
-        if self.upstream is not None:
-            self.upstream.resume()
+        if self._upstream is not None:
+            self._upstream.resume()
 
     # -- actions of the dispatcher ------------------------------------------------------------
 
     def send(self, attempt: Attempt) -> None:
         """Send the request to the attempt's replica."""
+        self._attempt = attempt
         self._plane.pool.send(self, attempt)
 
     def cancel(self, attempt: Attempt) -> None:
         """Drop the attempt."""
         self._plane.pool.cancel_connecting(attempt)
-        if self.upstream is not None:
-            self.upstream.abort()
-            self.upstream = None
+        if self._upstream is not None:
+            self._upstream.abort()
+        self._attempt = self._upstream = None
 
     def refuse(self, action: Refuse) -> None:
         """Answer with an error."""
@@ -173,18 +175,18 @@ class Exchange:
             event = error_event(self.route.dialect, action.code, action.message)
             chunked = self._decoder is None and self.head.minor == 1
             self._client.write(_chunk(event) if chunked else event)
-        self.upstream = None
         framed = self.head.minor == 1 or telling
         self._client.break_off(reset=not framed)
 
     # -- Recipient of the response ------------------------------------------------------------
 
-    def request_bytes(self, replica: Replica) -> tuple[bytes, bytes]:
-        """Head and body as they go to ``replica``."""
+    def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
+        """Head and body as they go to the replica; ``connection`` carries them."""
+        self._upstream = connection
         head, body = self.head, self._body
         lines = [b"%b %b HTTP/1.1%b" % (head.method, head.target, head.lines)]
         if head.minor == 0 and head.field(b"host") is None:
-            lines.append(b"Host: " + replica.url.partition("://")[2].encode())
+            lines.append(b"Host: " + connection.replica.url.partition("://")[2].encode())
         if head.length is not None or head.chunked:
             lines.append(b"Content-Length: %d" % len(body))
         if head.request_id is None:
@@ -199,16 +201,14 @@ class Exchange:
         lines.append(b"\r\n")
         return b"\r\n".join(lines), body
 
-    def response_began(self, connection: UpstreamConnection, head: ResponseHead) -> None:
+    def response_began(self, head: ResponseHead) -> None:
         """The final head came: from here on the answer is relayed."""
-        self.upstream = connection
+        attempt = self._attempt
+        assert attempt is not None  # noqa: S101 - no answer without an attempt
         if self._client.writing_blocked:
-            connection.pause()
+            self.pause()
         self._release_body()
-        request = self._request
-        assert request is not None  # noqa: S101 - no answer without a request
-        assert request.attempt is not None  # noqa: S101 - nor without an attempt
-        self._plane.dispatcher.headers_received(request.attempt, head.status)
+        self._plane.dispatcher.headers_received(attempt, head.status)
         self._event_stream = head.event_stream
         framing = self._framing(head)
         request_id = b"" if head.has_request_id else b"\r\nx-request-id: " + self.request_id
@@ -217,14 +217,13 @@ class Exchange:
             head.reason,
             head.lines,
             framing,
-            connection.replica.name.encode(),
+            attempt.replica.name.encode(),
             request_id,
             self._connection_line(),
         )
 
     def relay(self, data: bytes) -> None:
         """Pass on bytes of the answer's body."""
-        request = self._request
         tokens = data.count(_EVENT) if self._event_stream else 0
         if self._wrap:
             data = _chunk(data)
@@ -236,9 +235,9 @@ class Exchange:
             data = self._answer_head + data
             self._answer_head = b""
         self._client.write(data)
-        if request is not None and request.attempt is not None:
-            plane = self._plane
-            plane.dispatcher.progress(request.attempt, tokens, plane.now())
+        attempt, plane = self._attempt, self._plane
+        if attempt is not None:
+            plane.dispatcher.progress(attempt, tokens, plane.now())
 
     def flush(self) -> None:
         """Send the answer's head, if no body came along with it."""
@@ -251,11 +250,9 @@ class Exchange:
         self.flush()
         if self._wrap:
             self._client.write(b"0\r\n\r\n")
-        self.upstream = None
-        request, plane = self._request, self._plane
-        assert request is not None  # noqa: S101 - no answer without a request
-        attempt = request.attempt
-        assert attempt is not None  # noqa: S101 - nor without an attempt
+        attempt, plane = self._attempt, self._plane
+        assert attempt is not None  # noqa: S101 - no answer without an attempt
+        self._attempt = self._upstream = None
         actions = plane.dispatcher.attempt_ended(attempt, plane.now())
         self._client.exchange_done(keep_alive=not self._close_after)
         plane.perform(actions)
@@ -263,6 +260,7 @@ class Exchange:
     def attempt_failed(self, attempt: Attempt, failure: Failure, *, at_boundary: bool) -> None:
         """The attempt broke."""
         self.flush()
+        self._attempt = self._upstream = None
         self._at_boundary = at_boundary
         plane = self._plane
         plane.perform(plane.dispatcher.attempt_failed(attempt, failure, plane.now()))

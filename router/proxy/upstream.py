@@ -33,10 +33,10 @@ class Recipient(Protocol):
     def method(self) -> bytes:
         """The method of the request; it decides whether the response has a body."""
 
-    def request_bytes(self, replica: Replica) -> tuple[bytes, bytes]:
-        """Head and body to send."""
+    def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
+        """Head and body to send; ``connection`` carries the exchange from now on."""
 
-    def response_began(self, connection: UpstreamConnection, head: ResponseHead) -> None:
+    def response_began(self, head: ResponseHead) -> None:
         """The final head came; the relay may begin."""
 
     def relay(self, data: bytes) -> None:
@@ -100,7 +100,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._recipient = recipient
         self._attempt = attempt
         self._requests += 1
-        head, body = recipient.request_bytes(self.replica)
+        head, body = recipient.request_bytes(self)
         if len(body) <= WRITE_AT_ONCE_BYTES:
             self.transport.write(head + body)
         else:
@@ -217,7 +217,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._outbox = None  # refused early: the rest of the body is of no use
             if self.transport.get_write_buffer_size():
                 head.keep_alive = False
-        recipient.response_began(self, head)
+        recipient.response_began(head)
         if head.body is BodyKind.NONE:
             self._finish(recipient, data, 0)
             return
