@@ -1,0 +1,85 @@
+"""Start and stop the processes of a bench."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+START_DEADLINE_S = 30.0
+STOP_DEADLINE_S = 5.0
+
+
+class BenchError(RuntimeError):
+    """A process of the bench did not do what it should; the message says which and what."""
+
+
+def free_port() -> int:
+    """A TCP port that was free a moment ago, for programs that cannot choose one themselves."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def running(name: str, command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``command`` for the time of the block; its output goes to ``log``."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(list(command), stdout=output, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        stop(process)
+    if process.returncode not in {0, -15, 143}:
+        raise BenchError(f"{name} ended with status {process.returncode}: {tail(log)}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process to end, and make it end when it does not."""
+    process.terminate()
+    try:
+        process.wait(STOP_DEADLINE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        process.returncode = -15  # slow to stop, which is not what is measured here
+
+
+def answers(port: int, path: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until ``GET path`` is answered with 200.
+
+    Raises:
+        BenchError: The process ended, or the deadline passed.
+    """
+    request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n"
+    deadline_s = time.monotonic() + START_DEADLINE_S
+    while time.monotonic() < deadline_s:
+        if process.poll() is not None:
+            raise BenchError(f"{process.args} ended with {process.returncode}: {tail(log)}")
+        # Refused or reset means not up yet; the deadline decides.
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=2) as probe,
+        ):
+            probe.sendall(request.encode())
+            if probe.recv(64).startswith(b"HTTP/1.1 200"):
+                return
+        time.sleep(0.05)
+    raise BenchError(f"{process.args} was not ready after {START_DEADLINE_S:.0f} s: {tail(log)}")
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log, for a message."""
+    return " | ".join(log.read_text(errors="replace").splitlines()[-3:])
+
+
+def python_module(module: str, *arguments: str) -> list[str]:
+    """The command that runs one of our modules under this very Python."""
+    return [sys.executable, "-m", module, *arguments]
