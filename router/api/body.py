@@ -9,6 +9,7 @@ counts as malformed.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -23,6 +24,7 @@ BYTES_PER_TOKEN = 4
 """First guess; English text in common tokenizers has 3 to 5."""
 
 _EMPTY = msgspec.Raw(b"")
+_TOKEN_IDS = re.compile(rb"[\s\[]*+[0-9]")
 
 
 class MalformedBodyError(ValueError):
@@ -55,18 +57,6 @@ class _Body(msgspec.Struct):
     documents: msgspec.Raw = _EMPTY
 
 
-_PROMPT_FIELDS = (
-    "messages",
-    "prompt",
-    "input",
-    "inputs",
-    "input_ids",
-    "text",
-    "system",
-    "tools",
-    "query",
-    "documents",
-)
 _MAX_TOKENS_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens")
 _DECODER = msgspec.json.Decoder(_Body)
 _NESTED_DECODER = msgspec.json.Decoder(dict[str, object])
@@ -153,7 +143,7 @@ def _facts(parsed: _Body, session: str | None) -> Understood:
     limit = _max_tokens(parsed)
     facts = RequestFacts(
         model=parsed.model,
-        prompt_tokens=sum(_tokens(getattr(parsed, field)) for field in _PROMPT_FIELDS),
+        prompt_tokens=_prompt_tokens(parsed),
         max_output_tokens=None if limit is None else limit * choices,
         session=session or parsed.session_id or parsed.prompt_cache_key or parsed.user,
         priority=_whole(parsed.priority) or 0,
@@ -191,12 +181,29 @@ def _whole(value: float | None) -> int | None:
     return int(value)
 
 
+def _prompt_tokens(parsed: _Body) -> int:
+    """Estimated tokens of everything that the model reads."""
+    tokens = 0
+    for raw in (
+        parsed.messages,
+        parsed.prompt,
+        parsed.input,
+        parsed.inputs,
+        parsed.input_ids,
+        parsed.text,
+        parsed.system,
+        parsed.tools,
+        parsed.query,
+        parsed.documents,
+    ):
+        if raw is not _EMPTY:
+            tokens += _tokens(raw)
+    return tokens
+
+
 def _tokens(raw: msgspec.Raw) -> int:
     """Estimated tokens of a raw prompt value; exact for token ids."""
-    if raw is _EMPTY:
-        return 0
     text = memoryview(raw)
-    start = bytes(text[:64]).translate(None, b" \t\r\n[")
-    if start[:1].isdigit():
+    if _TOKEN_IDS.match(text):
         return bytes(text).count(b",") + 1
     return len(text) // BYTES_PER_TOKEN
