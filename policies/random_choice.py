@@ -1,0 +1,26 @@
+"""Random: a fair draw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.base import Choice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from policies.base import ReplicaView, RequestFacts
+
+
+class RandomChoice:
+    """Any replica with equal chance: the yardstick that a policy has to beat."""
+
+    def choose(
+        self,
+        request: RequestFacts,  # noqa: ARG002 - a draw is blind to the request
+        replicas: Sequence[ReplicaView],
+        rng: Random,
+    ) -> Choice:
+        """Draw one replica."""
+        return Choice(rng.choice(replicas), "draw")
