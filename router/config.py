@@ -5,7 +5,36 @@ The docstring under each field is what ``pointsman config`` prints above it.
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
 import msgspec
+
+from router.addresses import Address, parse_replica_url
+
+ENGINES = ("auto", "vllm", "sglang", "tgi", "trtllm", "llamacpp", "generic")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+"""A span of time: more than nothing, a day at most (which also keeps out .inf and .nan)."""
+
+Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
+class ConfigError(ValueError):
+    """A mistake in the configuration; ``str()`` is one line.
+
+    Args:
+        problem: What is wrong, and what is allowed.
+        path: Key path of the culprit, such as ``$.replicas[0].url``.
+        where: The file, or file and line; set once it is known.
+    """
+
+    def __init__(self, problem: str, *, path: str | None = None, where: str | None = None) -> None:
+        super().__init__(": ".join(part for part in (where, path, problem) if part))
+        self.problem = problem
+        self.path = path
+        self.where = where
 
 
 class ReplicaConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -19,6 +48,20 @@ class ReplicaConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
 
     engine: str = "auto"
     """auto, vllm, sglang, tgi, trtllm, llamacpp or generic (which publishes no metrics)."""
+
+    @property
+    def address(self) -> Address:
+        """Where it listens.
+
+        Raises:
+            AddressError: The URL is none that a replica may have.
+        """
+        return parse_replica_url(self.url)
+
+    @property
+    def full_name(self) -> str:
+        """Its name, made from the address when none was given."""
+        return self.name or str(self.address)
 
 
 class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -34,57 +77,57 @@ class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
 class PollingConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """How replicas are watched."""
 
-    interval_s: float = 0.25
+    interval_s: Seconds = 0.25
     """Time between two looks at a replica, spread by jitter."""
 
-    timeout_s: float = 2.0
+    timeout_s: Seconds = 2.0
     """A look that takes longer has failed."""
 
-    max_per_s: int = 400
+    max_per_s: Positive = 400
     """Looks per second at the whole fleet; a large fleet is looked at less often."""
 
-    sample_lifetime_s: float = 2.0
+    sample_lifetime_s: Seconds = 2.0
     """Metrics older than this are not believed any more."""
 
 
 class LimitsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Bounds on what clients and replicas may do."""
 
-    max_body_bytes: int = 32 * 1024 * 1024
+    max_body_bytes: Positive = 32 * 1024 * 1024
     """Largest request body; a larger one gets 413."""
 
-    max_buffered_bytes: int = 1024 * 1024 * 1024
+    max_buffered_bytes: Positive = 1024 * 1024 * 1024
     """Largest sum of all request bodies held at once; past it new ones get 503."""
 
-    max_connections: int = 0
+    max_connections: Count = 0
     """Most client connections at once; 0: half of the file descriptors allowed."""
 
-    max_attempts: int = 3
+    max_attempts: Positive = 3
     """Tries of one request, each on another replica, before anything was relayed."""
 
-    head_timeout_s: float = 10.0
+    head_timeout_s: Seconds = 10.0
     """A request head must be complete this long after its first byte (408)."""
 
-    body_timeout_s: float = 60.0
+    body_timeout_s: Seconds = 60.0
     """A request body must make progress at least this often (408)."""
 
-    keep_alive_s: float = 75.0
+    keep_alive_s: Seconds = 75.0
     """An idle client connection is closed after this time."""
 
-    connect_timeout_s: float = 2.0
+    connect_timeout_s: Seconds = 2.0
     """A replica that takes longer to accept a connection is passed over."""
 
-    upstream_idle_s: float = 4.0
+    upstream_idle_s: Seconds = 4.0
     """An idle connection to a replica is closed after this time; uvicorn closes after 5 s."""
 
-    write_timeout_s: float = 60.0
+    write_timeout_s: Seconds = 60.0
     """A client that reads nothing for this long, with its buffer full, is dropped."""
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """The whole file."""
 
-    listen: list[str] = ["127.0.0.1:8080"]
+    listen: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1:8080"])
     """Where clients connect: host:port, [v6]:port, or unix:/path/to/socket."""
 
     admin: str = "127.0.0.1:9090"

@@ -1,0 +1,101 @@
+"""Rules of the configuration that types cannot express."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from router.addresses import Address, AddressError, parse_address
+from router.config import ENGINES, LOG_LEVELS, Config, ConfigError
+from router.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_NAME = re.compile(r"[A-Za-z0-9._:/@\[\]%-]{1,128}")
+_FORWARD = re.compile(r"/[\x21-\x7e]*")
+
+
+def check_config(config: Config) -> None:
+    """Check a configuration, whether it came from a file, from flags, or from both.
+
+    Raises:
+        ConfigError: The first rule that is broken, with the path of the key.
+    """
+    _check_addresses(config)
+    _check_replicas(config)
+    _check_aliases(config)
+    _check_forward_paths(config)
+    _check_word(config.log_level, LOG_LEVELS, "$.log_level")
+    if not config.policy.name:
+        raise ConfigError("the name is missing; `pointsman policies` lists them", path="$.policy")
+    if config.limits.max_buffered_bytes < config.limits.max_body_bytes:
+        msg = f"must not be less than max_body_bytes ({config.limits.max_body_bytes})"
+        raise ConfigError(msg, path="$.limits.max_buffered_bytes")
+
+
+def _check_addresses(config: Config) -> None:
+    if not config.listen:
+        raise ConfigError("at least one address is needed", path="$.listen")
+    seen: dict[Address, str] = {}
+    named = [(f"$.listen[{i}]", text) for i, text in enumerate(config.listen)]
+    for path, text in [*named, ("$.admin", config.admin)]:
+        try:
+            address = parse_address(text)
+        except AddressError as error:
+            raise ConfigError(str(error), path=path) from error
+        if address in seen and (address.port or address.path):
+            raise ConfigError(f"{text!r} is taken by {seen[address]} already", path=path)
+        seen[address] = path
+
+
+def _check_replicas(config: Config) -> None:
+    seen: dict[str, str] = {}
+    for index, replica in enumerate(config.replicas):
+        path = f"$.replicas[{index}]"
+        try:
+            name = replica.full_name
+            _ = replica.address  # a given name does not excuse a wrong address
+        except AddressError as error:
+            raise ConfigError(str(error), path=f"{path}.url") from error
+        if not _NAME.fullmatch(name):
+            msg = f"{name!r} is no name: letters, digits and . _ : / @ [ ] % -, at most 128 of them"
+            raise ConfigError(msg, path=f"{path}.name")
+        if name in seen:
+            hint = "" if replica.name else "; give them names when both are meant"
+            raise ConfigError(f"{name!r} is the name of {seen[name]} already{hint}", path=path)
+        seen[name] = path
+        _check_word(replica.engine, ENGINES, f"{path}.engine")
+
+
+def _check_aliases(config: Config) -> None:
+    for alias, model in config.aliases.items():
+        path = f"$.aliases.{alias}"
+        if not alias or not model:
+            raise ConfigError("neither an alias nor its model may be empty", path=path)
+        if model in config.aliases:
+            msg = f"{model!r} is an alias itself; name the model that replicas serve"
+            raise ConfigError(msg, path=path)
+
+
+def _check_forward_paths(config: Config) -> None:
+    for index, text in enumerate(config.forward_paths):
+        path = f"$.forward_paths[{index}]"
+        if not _FORWARD.fullmatch(text) or {"?", "#", "%", "\\"} & set(text):
+            msg = f"{text!r} is no path: it starts with / and holds no query and no % escape"
+            raise ConfigError(msg, path=path)
+        if "*" in text.removesuffix("/*") or text == "/*":
+            msg = f"{text!r}: * stands only at the end, after a folder: /path/*"
+            raise ConfigError(msg, path=path)
+        _check_segments(text.removesuffix("/*").split("/")[1:], text, path)
+
+
+def _check_segments(segments: Sequence[str], text: str, path: str) -> None:
+    if {".", ".."} & set(segments) or "" in segments[:-1]:
+        raise ConfigError(f"{text!r}: a path has no empty, . or .. segments", path=path)
+
+
+def _check_word(word: str, allowed: Iterable[str], path: str) -> None:
+    if word not in allowed:
+        hint = did_you_mean(word, allowed)
+        raise ConfigError(f"{word!r} is not one of {', '.join(allowed)}{hint}", path=path)
