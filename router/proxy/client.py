@@ -36,6 +36,7 @@ class Plane(Protocol):
 
     limits: LimitsConfig
     stopping: bool
+    sent_bytes_total: int
 
     def now(self) -> float:
         """The time, in monotonic seconds."""
@@ -184,6 +185,7 @@ class ClientConnection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Send bytes of an answer."""
+        self._plane.sent_bytes_total += len(data)
         self._transport.write(data)
 
     def answer(self, answer: Answer, *, keep_alive: bool) -> None:
@@ -195,7 +197,7 @@ class ClientConnection(asyncio.Protocol):
             http10 = head is not None and head.minor == 0
             connection = b"\r\nConnection: keep-alive" if http10 else b""
         head_only = head is not None and head.method == b"HEAD"
-        self._transport.write(answer.encode(connection, head_only=head_only))
+        self.write(answer.encode(connection, head_only=head_only))
         self.exchange_done(keep_alive=keep_alive)
 
     def exchange_done(self, *, keep_alive: bool) -> None:

@@ -13,9 +13,9 @@ from router.core.actions import Abort, Actions, Cancel, Refuse, Send
 from router.proxy.answers import Answer
 from router.proxy.client import ClientConnection
 from router.proxy.upstream import UpstreamPool
+from router.telemetry.status import Traffic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from random import Random
 
     from router.config import Config
@@ -42,7 +42,6 @@ class DataPlane:
         dispatcher: Who decides.
         rng: Source of request ids.
         loop: The event loop.
-        model_list: Gives the answer to ``GET /v1/models``.
     """
 
     def __init__(
@@ -51,13 +50,16 @@ class DataPlane:
         dispatcher: Dispatcher,
         rng: Random,
         loop: asyncio.AbstractEventLoop,
-        model_list: Callable[[], list[dict[str, object]]],
     ) -> None:
         self.limits = config.limits
         self.aliases = dict(config.aliases)
         self.dispatcher = dispatcher
         self.stopping = False
         self.buffered_bytes = 0
+        self.received_bytes_total = 0
+        self.sent_bytes_total = 0
+        self.accepted_total = 0
+        self.refused_total: dict[int, int] = {}
         self.connections: set[ClientConnection] = set()
         self.now = loop.time
         self.pool = UpstreamPool(
@@ -68,7 +70,6 @@ class DataPlane:
         self._routes = Routes(config.forward_paths)
         self._rng = rng
         self._loop = loop
-        self._model_list = model_list
         self._drained = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._max_connections = config.limits.max_connections
@@ -109,6 +110,20 @@ class DataPlane:
         self.perform(self.dispatcher.tick(now))
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
+    def traffic(self) -> Traffic:
+        """Gauges and counters, for the admin plane."""
+        pool = self.pool
+        return Traffic(
+            client_connections=len(self.connections),
+            client_connections_total=self.accepted_total,
+            upstream_idle=pool.idle_count,
+            upstream_busy=pool.open_count - pool.idle_count + pool.connecting_count,
+            buffered_bytes=self.buffered_bytes,
+            received_bytes_total=self.received_bytes_total,
+            sent_bytes_total=self.sent_bytes_total,
+            refused_total=self.refused_total,
+        )
+
     # -- actions ------------------------------------------------------------------------------
 
     def perform(self, actions: Actions) -> None:
@@ -131,6 +146,7 @@ class DataPlane:
     def connection_opened(self, connection: ClientConnection) -> bool:
         """A client connected; False if there are too many already."""
         self.connections.add(connection)
+        self.accepted_total += 1
         return not self._max_connections or len(self.connections) <= self._max_connections
 
     def connection_closed(self, connection: ClientConnection) -> None:
@@ -144,6 +160,7 @@ class DataPlane:
         if self.buffered_bytes + count > self.limits.max_buffered_bytes:
             return False
         self.buffered_bytes += count
+        self.received_bytes_total += count
         return True
 
     def release_bytes(self, count: int) -> None:
@@ -163,7 +180,7 @@ class DataPlane:
         if head is not None:
             route = self._routes.find(head.target.partition(b"?")[0])
             dialect = route.dialect if route is not None else dialect
-        return Answer(status, error_body(dialect, status, code, message))
+        return self._error(dialect, status, code, message)
 
     def route(self, head: RequestHead) -> Route | Answer:
         """What to do with a request: where it belongs, or the router's own answer."""
@@ -174,24 +191,41 @@ class DataPlane:
         route = self._routes.find(path)
         if route is not None:
             return route
-        return Answer(404, error_body(Dialect.OPENAI, 404, "path_not_found", _NOT_FOUND))
+        return self._error(Dialect.OPENAI, 404, "path_not_found", _NOT_FOUND)
 
     def _local(self, path: bytes, method: bytes) -> Answer | None:
         if path == b"/v1/models" and method in {b"GET", b"HEAD"}:
-            return Answer(200, msgspec.json.encode({"object": "list", "data": self._model_list()}))
+            return Answer(200, self._model_list())
         if path not in {b"/health", b"/ready"}:
             return None
         if method not in {b"GET", b"HEAD"}:
-            body = error_body(Dialect.OPENAI, 405, "method_not_allowed", "Only GET is served here.")
-            return Answer(405, body, lines=b"\r\nAllow: GET, HEAD")
+            message = "Only GET and HEAD are served here."
+            allow = b"\r\nAllow: GET, HEAD"
+            return self._error(Dialect.OPENAI, 405, "method_not_allowed", message, allow)
         if path == b"/health":
             return Answer(200, b'{"status":"ok"}')
-        ready = self.dispatcher.fleet.any_ready() and not self.stopping
-        if ready:
+        if self.dispatcher.fleet.any_ready() and not self.stopping:
             return Answer(200, b'{"status":"ready"}')
         message = "The router is stopping." if self.stopping else "No replica is ready."
         body = error_body(Dialect.OPENAI, 503, "not_ready", message)
         return Answer(503, body, lines=b"\r\nRetry-After: 1")
+
+    def _error(
+        self, dialect: Dialect, status: int, code: str, message: str, lines: bytes = b""
+    ) -> Answer:
+        self.refused_total[status] = self.refused_total.get(status, 0) + 1
+        return Answer(status, error_body(dialect, status, code, message), lines=lines)
+
+    def _model_list(self) -> bytes:
+        """The union of what ready replicas list, and the aliases of what is among it."""
+        models = sorted(self.dispatcher.fleet.models())
+        aliases = sorted(alias for alias, model in self.aliases.items() if model in models)
+        data = [{"id": name, "object": "model", "owned_by": "pointsman"} for name in models]
+        data += [
+            {"id": alias, "object": "model", "owned_by": "pointsman", "root": self.aliases[alias]}
+            for alias in aliases
+        ]
+        return msgspec.json.encode({"object": "list", "data": data})
 
 
 def _exchange(request: Request) -> Exchange:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from typing import TYPE_CHECKING, Protocol, cast
-from urllib.parse import unquote, urlsplit
 
+from router.addresses import parse_replica_url
 from router.core.request import Failure
 from router.http1.body import Body, LengthBody, UntilClose
 from router.http1.chunked import ChunkedBody
@@ -15,8 +15,6 @@ from router.http1.fields import HEAD_END, check_unfinished
 from router.http1.response import BodyKind, ResponseHead, parse_response_head
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
     from router.core.replica import Replica
     from router.core.request import Attempt
 
@@ -356,30 +354,25 @@ class UpstreamPool:
     async def _connect_and_send(self, recipient: Recipient, attempt: Attempt) -> None:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                connection = await self._connect(attempt.replica)
+                connection = await _connect(self._loop, self, attempt.replica)
         except OSError:  # TimeoutError is one
             recipient.attempt_failed(attempt, Failure.CONNECT, at_boundary=False)
         else:
             connection.send(recipient, attempt)
 
-    def _connect(self, replica: Replica) -> Coroutine[None, None, UpstreamConnection]:
-        return _connect(self._loop, self, replica)
-
 
 async def _connect(
     loop: asyncio.AbstractEventLoop, pool: UpstreamPool, replica: Replica
 ) -> UpstreamConnection:
-    url = urlsplit(replica.url)
+    address = parse_replica_url(replica.url)
 
     def factory() -> UpstreamConnection:
         return UpstreamConnection(pool, replica)
 
-    if url.scheme == "http+unix":
-        _, connection = await loop.create_unix_connection(factory, unquote(url.path))
+    if address.path is not None:
+        _, connection = await loop.create_unix_connection(factory, address.path)
         return connection
-    transport, connection = await loop.create_connection(
-        factory, url.hostname or "", url.port or 80
-    )
+    transport, connection = await loop.create_connection(factory, address.host, address.port)
     sock = transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return connection

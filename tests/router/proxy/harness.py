@@ -95,7 +95,7 @@ class House:
         self.fleet = FleetState()
         self.ends = Ends()
         self.dispatcher = Dispatcher(self.fleet, First(), Random(0), self.ends)
-        self.plane = DataPlane(Config(**config), self.dispatcher, Random(1), self.loop, list)
+        self.plane = DataPlane(Config(**config), self.dispatcher, Random(1), self.loop)
         for name in replicas:
             replica = self.fleet.add(name, f"http://{name}")
             self.fleet.health_seen(replica, healthy=True, reason="")

@@ -1,0 +1,122 @@
+"""The whole router, put together: the one place where every part meets the others."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from random import Random
+from typing import TYPE_CHECKING
+
+from policies import registry
+from router.addresses import parse_address
+from router.admin.server import AdminServer
+from router.core.dispatcher import Dispatcher, Limits
+from router.core.fleet import FleetState
+from router.listeners import Listeners, url_of
+from router.polling.poller import Poller
+from router.proxy.plane import DataPlane
+from router.telemetry.lag import LoopLag
+from router.telemetry.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+    from router.config import Config
+    from router.core.replica import Replica
+    from router.core.sample import Sample
+    from router.telemetry.status import Traffic
+
+
+class App:
+    """A router built from one configuration; also what the admin plane shows of it.
+
+    Args:
+        config: What to build.
+        loop: The event loop that it will run on.
+
+    Raises:
+        PolicyError: There is no such policy, or its options are wrong.
+    """
+
+    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+        policy = registry.load(config.policy.name, config.policy.options)
+        self._config = config
+        self._open = AsyncExitStack()
+        self.now = loop.time
+        self.started_s = loop.time()
+        self.policy_name = config.policy.name
+        self.telemetry = Telemetry(loop.time)
+        self.fleet = FleetState(sample_lifetime_s=config.polling.sample_lifetime_s)
+        self.dispatcher = Dispatcher(
+            self.fleet,
+            policy,
+            Random(config.seed),
+            self.telemetry,
+            Limits(max_attempts=config.limits.max_attempts),
+        )
+        self.plane = DataPlane(config, self.dispatcher, Random(), loop)
+        self._listeners = Listeners(loop, self.plane.protocol)
+        self._poller = Poller(config.polling, FleetEvents(self.dispatcher, self.plane))
+        self._admin = AdminServer(self)
+        self._lag = LoopLag(loop, self.telemetry.loop_lag_s)
+        for replica in config.replicas:
+            joined = self.fleet.add(replica.full_name, replica.url)
+            self._poller.watch(joined, replica.engine)
+
+    async def start(self) -> tuple[list[str], str]:
+        """Open every socket and begin to watch the fleet.
+
+        Returns:
+            The URLs where clients can connect, and the one for operators.
+
+        Raises:
+            OSError: A socket could not be opened; the message names it.
+        """
+        async with AsyncExitStack() as opening:
+            opening.push_async_callback(self._admin.aclose)
+            admin = await self._admin.start(parse_address(self._config.admin))
+            opening.callback(self._listeners.close)
+            for listen in self._config.listen:
+                await self._listeners.open(parse_address(listen))
+            opening.push_async_callback(self._poller.aclose)
+            await self._poller.start()
+            opening.callback(self._lag.stop)
+            self._lag.start()
+            self.plane.start()
+            self._open = opening.pop_all()
+        return self._listeners.urls, url_of(admin)
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new clients, let answers finish for up to ``grace_s``, close everything."""
+        self.plane.stopping = True
+        self._listeners.close()
+        await self.plane.stop(grace_s)
+        await self._open.aclose()
+
+    def traffic(self) -> Traffic:
+        """The data plane's gauges and counters."""
+        return self.plane.traffic()
+
+
+class FleetEvents:
+    """What the poller sees goes to the dispatcher; what that asks for goes to the data plane."""
+
+    def __init__(self, dispatcher: Dispatcher, plane: DataPlane) -> None:
+        self._dispatcher = dispatcher
+        self._plane = plane
+
+    def sampled(self, replica: Replica, sample: Sample, now: float) -> None:
+        """The metrics of ``replica`` were read."""
+        self._plane.perform(self._dispatcher.sampled(replica, sample, now))
+
+    def sample_failed(self, replica: Replica, reason: str) -> None:
+        """The metrics of ``replica`` could not be read."""
+        self._plane.perform(self._dispatcher.sample_failed(replica, reason))
+
+    def health_seen(self, replica: Replica, *, healthy: bool, reason: str) -> None:
+        """The health of ``replica`` was looked at."""
+        self._plane.perform(self._dispatcher.health_seen(replica, healthy=healthy, reason=reason))
+
+    def models_seen(self, replica: Replica, models: Iterable[str]) -> None:
+        """``replica`` listed its models."""
+        self._plane.perform(self._dispatcher.models_seen(replica, models))
