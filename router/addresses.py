@@ -69,7 +69,7 @@ def parse_address(text: str) -> Address:
     if text.startswith("unix:"):
         return _unix(text, text.removeprefix("unix:"))
     host, colon, port = text.rpartition(":")
-    if not colon or not host:
+    if not colon or not host or port.endswith("]"):
         hint = "; 0.0.0.0 stands for every interface" if colon else ""
         raise AddressError(text, f"expected {LISTEN_FORMS}{hint}")
     return Address(_host(text, host), _port(text, port, lowest=0))

@@ -31,7 +31,8 @@ class ConfigError(ValueError):
     """
 
     def __init__(self, problem: str, *, path: str | None = None, where: str | None = None) -> None:
-        super().__init__(": ".join(part for part in (where, path, problem) if part))
+        line = ": ".join(part for part in (where, path, problem) if part)
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
         self.problem = problem
         self.path = path
         self.where = where
