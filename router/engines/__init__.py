@@ -1,0 +1,1 @@
+"""What each engine calls its gauges, and where it tells its health."""
