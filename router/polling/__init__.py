@@ -1,0 +1,1 @@
+"""Watching the replicas: their load, their health and their models."""
