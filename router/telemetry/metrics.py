@@ -16,16 +16,13 @@ from router.telemetry.fleet_metrics import fleet_metrics
 from router.telemetry.pieces import counters, gauges, histograms
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from prometheus_client import Metric
 
     from router.core.dispatcher import Dispatcher
     from router.telemetry.status import Status, Traffic
     from router.telemetry.telemetry import Telemetry
-
-MAX_REASONS = 64
-"""Reasons of policy choices with a series of their own; a plugin may make up more."""
 
 _NONE: Sequence[str] = ()
 
@@ -96,7 +93,7 @@ def _dispatcher_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
         "pointsman_policy_choices",
         "Choices of a replica, by the reason that the policy gave; fallback: the policy failed.",
         ["reason"],
-        [((reason,), count) for reason, count in _bounded(seen.choices).items()],
+        [((reason,), count) for reason, count in seen.choices.items()],
     )
     yield from counters(
         "pointsman_policy_errors",
@@ -199,12 +196,3 @@ def _traffic_metrics(traffic: Traffic) -> Iterator[Metric]:
 
 def _class(status: int) -> str:
     return f"{status}xx" if status else "none"
-
-
-def _bounded(choices: Mapping[str, int]) -> dict[str, int]:
-    """Keep the first reasons; a mapping keeps its order, so counters never run backwards."""
-    kept = dict(list(choices.items())[:MAX_REASONS])
-    rest = sum(list(choices.values())[MAX_REASONS:])
-    if rest:
-        kept["other"] = kept.get("other", 0) + rest
-    return kept
