@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -63,15 +62,7 @@ _NESTED_DECODER = msgspec.json.Decoder(dict[str, object])
 _MODEL_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-@dataclass(slots=True, frozen=True)
-class Understood:
-    """What a body says."""
-
-    model: str | None
-    facts: RequestFacts
-
-
-def understand_json(body: bytes, session: str | None) -> Understood:
+def understand_json(body: bytes, session: str | None) -> RequestFacts:
     """Read a JSON request body.
 
     Args:
@@ -138,10 +129,10 @@ def _fits(field: str, value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _facts(parsed: _Body, session: str | None) -> Understood:
+def _facts(parsed: _Body, session: str | None) -> RequestFacts:
     choices = max(1, _whole(parsed.n) or 1)
     limit = _max_tokens(parsed)
-    facts = RequestFacts(
+    return RequestFacts(
         model=parsed.model,
         prompt_tokens=_prompt_tokens(parsed),
         max_output_tokens=None if limit is None else limit * choices,
@@ -150,7 +141,6 @@ def _facts(parsed: _Body, session: str | None) -> Understood:
         streamed=bool(parsed.stream),
         choices=choices,
     )
-    return Understood(parsed.model, facts)
 
 
 def _max_tokens(parsed: _Body) -> int | None:

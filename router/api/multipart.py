@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from policies.base import RequestFacts
-from router.api.body import BYTES_PER_TOKEN, MalformedBodyError, Understood
+from router.api.body import BYTES_PER_TOKEN, MalformedBodyError
 
 _BOUNDARY = re.compile(rb'(?i)multipart/form-data\b.*?;[ \t]*boundary=(?:"([^"]+)"|([^\s;]+))')
 _NAME = re.compile(rb'(?i)content-disposition:[^\r\n]*?[; \t]name=(?:"([^"]*)"|([^\s;]+))')
@@ -14,7 +14,7 @@ _MAX_VALUE_BYTES = 1024
 
 def understand_multipart(
     body: bytes, content_type: bytes | None, session: str | None
-) -> Understood:
+) -> RequestFacts:
     """Read ``model``, ``stream`` and ``user`` of a form; the file parts are not looked at.
 
     Raises:
@@ -25,14 +25,12 @@ def understand_multipart(
         msg = "The body is not multipart/form-data with a boundary."
         raise MalformedBodyError(msg)
     fields = _fields(body, b"--" + (match[1] or match[2]))
-    model = fields.get(b"model")
-    facts = RequestFacts(
-        model=model,
+    return RequestFacts(
+        model=fields.get(b"model"),
         prompt_tokens=len(body) // BYTES_PER_TOKEN // 100,
         session=session or fields.get(b"user"),
         streamed=fields.get(b"stream", "").lower() == "true",
     )
-    return Understood(model, facts)
 
 
 def _fields(body: bytes, delimiter: bytes) -> dict[bytes, str]:

@@ -12,7 +12,7 @@ The last line holds the ends; a request reaches exactly one of them, or DONE.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from router.core.replica import Replica
 
 
-class State(Enum):
+class State(StrEnum):
     """Where a request is."""
 
     ARRIVED = "arrived"
@@ -44,7 +44,7 @@ class State(Enum):
 _ENDS = frozenset({State.DONE, State.REFUSED, State.FAILED, State.GONE})
 
 
-class Failure(Enum):
+class Failure(StrEnum):
     """How an attempt failed."""
 
     CONNECT = "connect"

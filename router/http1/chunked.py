@@ -15,7 +15,9 @@ from router.http1.errors import ProtocolError
 from router.http1.fields import TOKEN, VALUE
 
 _CRLF = b"\r\n"
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;" + VALUE + rb"*+)?")
+_EXTENSION = rb";" + TOKEN + rb"++(?:=(?:" + TOKEN + rb'++|"[^"\\\x00-\x08\x0a-\x1f\x7f]*+"))?'
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:" + _EXTENSION + rb")*+")
+_UNFINISHED_SIZE_LINE = re.compile(rb"[0-9A-Fa-f]{1,15}(?:;" + VALUE + rb"*+)?")
 _TRAILER_LINE = re.compile(TOKEN + rb"++:" + VALUE + rb"*+")
 _MAX_SIZE_LINE_BYTES = 1024
 _MAX_TRAILER_BYTES = 8192
@@ -115,7 +117,7 @@ class ChunkedBody:
         if self._phase is _Phase.DATA_END:
             bad = bool(body)
         elif self._phase is _Phase.SIZE:
-            bad = bool(body) and not _SIZE_LINE.fullmatch(body)
+            bad = bool(body) and not _UNFINISHED_SIZE_LINE.fullmatch(body)
         else:
             bad = b"\r" in body
         if too_long or bad:

@@ -45,13 +45,17 @@ def find_field(lines: bytes, name: bytes) -> bytes | None:
     return match[2].rstrip(b" \t") if match else None
 
 
-def check_unfinished(head: bytes | bytearray) -> None:
+def check_unfinished(head: bytes, start: int = 0) -> None:
     """Refuse early what no further byte can mend, so that it does not wait for a time-out.
+
+    Args:
+        head: What came of a head.
+        start: Where to begin; all before it was checked.
 
     Raises:
         ProtocolError: The head holds a control byte, or a CR or LF of its own.
     """
-    if _UNFINISHED_BAD.search(head):
+    if _UNFINISHED_BAD.search(head, max(0, start - 1)):
         msg = "The message head holds a control byte or a bare CR or LF."
         raise ProtocolError(msg)
 

@@ -44,7 +44,7 @@ _DROPPED = frozenset(
 _SPECIAL = special(b"host", b"x-request-id", b"x-forwarded-proto", *sorted(_DROPPED))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class RequestHead:
     """A valid request head."""
 
@@ -63,11 +63,6 @@ class RequestHead:
     request_id: bytes | None
     forwarded_for: bytes | None
     forwarded_proto: bytes | None
-
-    @property
-    def has_body(self) -> bool:
-        """Whether a body follows, if only an empty chunked one."""
-        return self.chunked or bool(self.length)
 
     def field(self, name: bytes) -> bytes | None:
         """The value of an end-to-end field; None when it is missing."""

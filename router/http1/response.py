@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from router.http1.errors import ProtocolError
 from router.http1.fields import (
@@ -35,17 +35,18 @@ _DROPPED = frozenset(
 _SPECIAL = special(b"content-type", b"x-request-id", *sorted(_DROPPED))
 
 
-class BodyKind(Enum):
+class BodyKind(StrEnum):
     """How the end of a response's body is known."""
 
     NONE = "none"
+    """There is none, whatever length is declared."""
     LENGTH = "length"
     CHUNKED = "chunked"
     CLOSE = "close"
     """The connection's end is the body's end."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class ResponseHead:
     """A valid response head."""
 
@@ -118,7 +119,7 @@ def _body_kind(method: bytes, status: int, framing: Framing) -> BodyKind:
         return BodyKind.CHUNKED
     if framing.length is None:
         return BodyKind.CLOSE
-    return BodyKind.LENGTH if framing.length else BodyKind.NONE
+    return BodyKind.LENGTH
 
 
 def _keep_alive(connection: bytes, minor: int) -> bool:

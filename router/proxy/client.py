@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Protocol, cast
 from router.http1.chunked import ChunkedBody
 from router.http1.errors import ProtocolError
 from router.http1.fields import HEAD_END, check_unfinished
-from router.http1.request import RequestHead, parse_request_head
 from router.proxy.answers import CONTINUE, Answer
 from router.proxy.exchange import Exchange
 
 if TYPE_CHECKING:
-    from router.api.routes import Route
     from router.config import LimitsConfig
     from router.proxy.exchange import Plane as ExchangePlane
+    from router.proxy.heads import KnownRequest, RequestHeads
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_AHEAD_BYTES = 64 * 1024
@@ -37,6 +36,7 @@ class Plane(Protocol):
     limits: LimitsConfig
     stopping: bool
     sent_bytes_total: int
+    request_heads: RequestHeads
 
     def now(self) -> float:
         """The time, in monotonic seconds."""
@@ -47,8 +47,8 @@ class Plane(Protocol):
     def connection_closed(self, connection: ClientConnection) -> None:
         """A client's connection is gone."""
 
-    def route(self, head: RequestHead) -> Route | Answer:
-        """What to do with a request: where it belongs, or the router's own answer."""
+    def own_answer(self, request: KnownRequest) -> Answer:
+        """The router's own answer to a request that is not forwarded."""
 
     def hold_bytes(self, count: int) -> bool:
         """Account for so many bytes of a request body; False if that is too much in all."""
@@ -56,29 +56,26 @@ class Plane(Protocol):
     def release_bytes(self, count: int) -> None:
         """So many bytes of a request body are held no more."""
 
-    def refusal(self, head: RequestHead | None, status: int, code: str, message: str) -> Answer:
+    def refusal(self, request: KnownRequest | None, status: int, code: str, message: str) -> Answer:
         """An error answer in the shape that the client expects."""
-
-    def request_id(self, head: RequestHead) -> bytes:
-        """The id that the client gave the request, or a new one."""
 
 
 class ClientConnection(asyncio.Protocol):
     """One client connection."""
 
     __slots__ = (
-        "_advancing",
         "_body",
         "_body_bytes",
         "_buffer",
+        "_checked",
         "_chunks",
-        "_close_after_body",
         "_exchange",
-        "_head",
         "_held",
+        "_length",
         "_paused",
         "_plane",
-        "_route",
+        "_reading",
+        "_request",
         "_transport",
         "address",
         "closing",
@@ -96,31 +93,24 @@ class ClientConnection(asyncio.Protocol):
         """When what the connection waits for must have come; None: it may take any time."""
         self.deadline_status: int | None = None
         """The status that missing the deadline is answered with; None: close in silence."""
-        self._buffer = bytearray()
-        self._paused = False
-        self._advancing = False
         self.writing_blocked = False
         """Whether the client reads more slowly than it is written to."""
+        self._buffer = b""
+        self._checked = 0
+        self._paused = False
+        self._reading = False
         self._exchange: Exchange | None = None
-        self._held = 0
-        self._next_message()
-
-    def _next_message(self) -> None:
-        self._head: RequestHead | None = None
-        self._route: Route | Answer | None = None
+        self._request: KnownRequest | None = None
+        self._length: int | None = None
+        self._chunks: ChunkedBody | None = None
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._chunks: ChunkedBody | None = None
+        self._held = 0
 
     @property
     def idle(self) -> bool:
         """Whether no request is being read or answered."""
-        return self._exchange is None and self._head is None and not self._buffer
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self._exchange is not None
+        return self._exchange is None and self._request is None and not self._buffer
 
     # -- asyncio.Protocol ---------------------------------------------------------------------
 
@@ -138,12 +128,13 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: of a request, or ahead of its answer."""
-        if self.closing:
-            return
-        self._buffer += data
+        if self._buffer:
+            data = self._buffer + data
         if self._exchange is None:
-            self._advance()
-        elif len(self._buffer) > MAX_AHEAD_BYTES and not self._paused:
+            self._read(data)
+            return
+        self._buffer = data
+        if len(data) > MAX_AHEAD_BYTES and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 
@@ -155,12 +146,9 @@ class ClientConnection(asyncio.Protocol):
         """The connection is gone, and with it whatever was done for it."""
         del exc
         self._plane.connection_closed(self)
-        self._plane.release_bytes(self._held)
-        self._held = 0
         self.closing = True
         self.deadline_s = None
-        self._buffer.clear()
-        self._next_message()
+        self._drop_request()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_gone()
@@ -188,22 +176,20 @@ class ClientConnection(asyncio.Protocol):
         self._plane.sent_bytes_total += len(data)
         self._transport.write(data)
 
-    def answer(self, answer: Answer, *, keep_alive: bool) -> None:
+    def answer(self, answer: Answer, request: KnownRequest | None, *, keep_alive: bool) -> None:
         """Send an answer of the router's own; it ends the exchange, if there is one."""
-        head = self._head
         keep_alive = keep_alive and not self._plane.stopping
         connection = b"\r\nConnection: close"
         if keep_alive:
-            http10 = head is not None and head.minor == 0
+            http10 = request is not None and request.head.minor == 0
             connection = b"\r\nConnection: keep-alive" if http10 else b""
-        head_only = head is not None and head.method == b"HEAD"
+        head_only = request is not None and request.head.method == b"HEAD"
         self.write(answer.encode(connection, head_only=head_only))
         self.exchange_done(keep_alive=keep_alive)
 
     def exchange_done(self, *, keep_alive: bool) -> None:
         """The answer is complete; the next request may come."""
         self._exchange = None
-        self._next_message()
         if self.closing:
             return
         if not keep_alive or self._plane.stopping:
@@ -216,8 +202,8 @@ class ClientConnection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
-        if self._buffer and not self._advancing:
-            self._advance()
+        if self._buffer and not self._reading:
+            self._read(self._buffer)
 
     def break_off(self, *, reset: bool) -> None:
         """Close so that the client sees that the answer is incomplete."""
@@ -249,86 +235,99 @@ class ClientConnection(asyncio.Protocol):
 
     # -- reading requests ---------------------------------------------------------------------
 
-    def _advance(self) -> None:
-        """Serve as many requests as the buffer holds, until one must be waited for."""
-        self._advancing = True
+    def _read(self, data: bytes) -> None:
+        """Serve as many requests as ``data`` holds, until one must be waited for."""
+        self._buffer = b""
+        self._reading = True
         try:
-            while self._exchange is None and not self.closing and self._buffer:
-                if self._head is None and not self._read_head():
-                    return
-                if not self._read_body():
-                    return
-                self._serve()
+            while data and self._exchange is None and not self.closing:
+                if self._request is None:
+                    data = self._read_head(data)
+                else:
+                    data = self._read_body(self._request, data)
+            if not self.closing and self._exchange is not None:
+                self._buffer = data
         except ProtocolError as error:
             self._refuse(error.status, "invalid_request", error.message)
         finally:
-            self._advancing = False
+            self._reading = False
 
-    def _read_head(self) -> bool:
-        buffer = self._buffer
-        if buffer.startswith(b"\r\n"):  # some clients end a body with one (RFC 9112 §2.2)
-            del buffer[:2]
-        end = buffer.find(HEAD_END, 0, MAX_HEAD_BYTES)
+    def _read_head(self, data: bytes) -> bytes:
+        """Read a head, and its body if that came with it; returns what follows."""
+        # Some clients end a body with an empty line (RFC 9112 §2.2).
+        start = 2 if data.startswith(b"\r\n") else 0
+        end = data.find(HEAD_END, start, MAX_HEAD_BYTES)
         if end < 0:
-            check_unfinished(buffer[:MAX_HEAD_BYTES])
-            if len(buffer) >= MAX_HEAD_BYTES:
-                msg = f"The request head is longer than {MAX_HEAD_BYTES} bytes."
-                raise ProtocolError(msg, 431)
-            if buffer and self.deadline_status is None:
-                self._expect_by(self._plane.limits.head_timeout_s, 408)
-            return False
-        head = parse_request_head(bytes(buffer[: end + 4]))
-        del buffer[: end + 4]
-        self._head = head
-        self._route = self._plane.route(head)
-        self._check_body(head)
-        return True
+            self._wait_for_head(data)
+            return b""
+        self._checked = 0
+        body_at = end + 4
+        plane = self._plane
+        request, length = plane.request_heads.read(data[start:body_at])
+        if request.head.chunked or length:
+            body_end = body_at + (length or 0)
+            limits = plane.limits
+            if (
+                not request.forwarded
+                or request.head.chunked
+                or body_end > len(data)
+                or body_end - body_at > limits.max_body_bytes
+            ):
+                self._begin_body(request, length, waiting=body_at == len(data))
+                return data[body_at:]
+            if not plane.hold_bytes(body_end - body_at):
+                self._request = request
+                self._overloaded()
+                return b""
+            self._serve(request, data[body_at:body_end])
+            return data[body_end:]
+        self._serve(request, b"")
+        return data[body_at:]
 
-    def _check_body(self, head: RequestHead) -> None:
-        """Refuse what needs not be read; prepare to read the rest."""
+    def _wait_for_head(self, data: bytes) -> None:
+        check_unfinished(data[:MAX_HEAD_BYTES], self._checked)
+        if len(data) >= MAX_HEAD_BYTES:
+            msg = f"The request head is longer than {MAX_HEAD_BYTES} bytes."
+            raise ProtocolError(msg, 431)
+        if data != b"\r\n" and self.deadline_status is None:
+            self._expect_by(self._plane.limits.head_timeout_s, 408)
+        self._checked = len(data)
+        self._buffer = data
+
+    def _begin_body(self, request: KnownRequest, length: int | None, *, waiting: bool) -> None:
+        """Refuse a body that needs not be read; prepare to read another."""
+        self._request = request
+        if not request.forwarded:
+            answer = self._plane.own_answer(request)
+            self.answer(answer, request, keep_alive=False)  # unread: announce the close
+            return
         limits = self._plane.limits
-        if not head.has_body:
-            return
-        if isinstance(self._route, Answer):
-            head.keep_alive = False  # the body is not read: announce the close
-            self.answer(self._route, keep_alive=False)
-            return
-        if head.length is not None and head.length > limits.max_body_bytes:
+        if length is not None and length > limits.max_body_bytes:
             self._too_large()
             return
-        if head.chunked:
+        self._length = length
+        if request.head.chunked:
             self._chunks = ChunkedBody()
-        if head.expects_continue and not self._buffer:
+        if request.head.expects_continue and waiting:
             self._transport.write(CONTINUE)
         self._expect_by(limits.body_timeout_s, 408)
 
-    def _read_body(self) -> bool:
-        """Take what the buffer holds of the body; returns whether the request is complete."""
-        head = self._head
-        if head is None or self.closing:
-            return False
-        if not head.has_body:
-            return True
-        if not self._buffer:
-            return False
+    def _read_body(self, request: KnownRequest, data: bytes) -> bytes:
+        """Take what ``data`` holds of the body; returns what follows it."""
         if self._chunks is not None:
-            return self._read_chunks(self._chunks)
-        assert head.length is not None  # noqa: S101 - a body is either chunked or counted
-        wanted = head.length - self._body_bytes
-        if len(self._buffer) <= wanted:
-            piece = bytes(self._buffer)
-            self._buffer = bytearray()
+            pieces: list[bytes] = []
+            end = self._chunks.decode(data, pieces)
+            complete, piece = end >= 0, b"".join(pieces)
         else:
-            piece = bytes(self._buffer[:wanted])
-            del self._buffer[:wanted]
-        return self._take(piece) and self._body_bytes == head.length
-
-    def _read_chunks(self, chunks: ChunkedBody) -> bool:
-        data = bytes(self._buffer)
-        pieces: list[bytes] = []
-        end = chunks.decode(data, pieces)
-        self._buffer = bytearray() if end < 0 else self._buffer[end:]
-        return self._take(b"".join(pieces)) and end >= 0
+            wanted = (self._length or 0) - self._body_bytes
+            complete, piece, end = len(data) >= wanted, data[:wanted], wanted
+        if not self._take(piece) or not complete:
+            return b""
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._held = 0
+        self._drop_request()
+        self._serve(request, body)
+        return data[end:]
 
     def _take(self, piece: bytes) -> bool:
         """Keep a piece of the body, within the bounds."""
@@ -338,25 +337,21 @@ class ClientConnection(asyncio.Protocol):
             self._too_large()
             return False
         if not self._plane.hold_bytes(len(piece)):
-            self._refuse(503, "overloaded", "The router holds too many request bodies.")
+            self._overloaded()
             return False
         self._held += len(piece)
         self._expect_by(self._plane.limits.body_timeout_s, 408)
         return True
 
-    def _serve(self) -> None:
-        head, route = self._head, self._route
-        assert head is not None  # noqa: S101 - set by _read_head
-        assert route is not None  # noqa: S101 - set by _read_head
+    def _serve(self, request: KnownRequest, body: bytes) -> None:
         self.deadline_s = self.deadline_status = None
-        if isinstance(route, Answer):
-            self.answer(route, keep_alive=head.keep_alive)
+        if not request.forwarded:
+            answer = self._plane.own_answer(request)
+            self.answer(answer, request, keep_alive=request.head.keep_alive)
             return
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._held = 0
         plane = cast("ExchangePlane", self._plane)
-        exchange = self._exchange = Exchange(plane, self, head, route, body)
-        exchange.start(self._plane.request_id(head))
+        exchange = self._exchange = Exchange(plane, self, request, body)
+        exchange.start()
 
     # -- refusing and closing -----------------------------------------------------------------
 
@@ -364,22 +359,33 @@ class ClientConnection(asyncio.Protocol):
         limit = self._plane.limits.max_body_bytes
         self._refuse(413, "body_too_large", f"The request body is longer than {limit} bytes.")
 
+    def _overloaded(self) -> None:
+        self._refuse(503, "overloaded", "The router holds too many request bodies.")
+
     def _refuse(self, status: int, code: str, message: str) -> None:
         """Answer with an error and close: where the next message begins is not known."""
-        self.answer(self._plane.refusal(self._head, status, code, message), keep_alive=False)
+        request = self._request
+        answer = self._plane.refusal(request, status, code, message)
+        self.answer(answer, request, keep_alive=False)
 
     def _linger(self) -> None:
         """End the sending side, and drop what comes until the client does the same."""
         self.closing = True
-        self._plane.release_bytes(self._held)
-        self._held = 0
-        self._buffer.clear()
+        self._drop_request()
         self._expect_by(LINGER_S, None)
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
         if self._transport.can_write_eof():
             self._transport.write_eof()
+
+    def _drop_request(self) -> None:
+        """Forget the request that is being read."""
+        self._plane.release_bytes(self._held)
+        self._held = self._body_bytes = self._checked = 0
+        self._buffer = b""
+        self._body = []
+        self._request = self._length = self._chunks = None
 
     def _wait_idle(self) -> None:
         self._expect_by(self._plane.limits.keep_alive_s, None)

@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from policies.base import RequestFacts
-from router.api.body import MalformedBodyError, Understood, understand_json, with_model
+from router.api.body import BYTES_PER_TOKEN, MalformedBodyError, understand_json, with_model
 from router.api.errors import error_body, error_event
 from router.api.multipart import understand_multipart
-from router.api.routes import BodyFormat, Route
+from router.api.routes import BodyFormat, Dialect, Route
 from router.core.request import Request
 from router.http1.chunked import ChunkedBody
+from router.http1.fields import HEAD_END
 from router.http1.response import BodyKind, ResponseHead
 from router.proxy.answers import Answer
 
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
     from router.core.actions import Abort, Actions, Refuse
     from router.core.dispatcher import Dispatcher
     from router.core.request import Attempt, Failure
-    from router.http1.request import RequestHead
+    from router.proxy.heads import KnownRequest
     from router.proxy.upstream import UpstreamConnection, UpstreamPool
 
 _EVENT = b"data:"
+_MAX_REQUEST_ID_BYTES = 128
 
 
 class Plane(Protocol):
@@ -44,6 +46,9 @@ class Plane(Protocol):
     def release_bytes(self, count: int) -> None:
         """So many bytes of a request body are held no more."""
 
+    def request_id(self) -> bytes:
+        """A new request id."""
+
 
 class Client(Protocol):
     """What an exchange needs of its client's connection."""
@@ -56,7 +61,7 @@ class Client(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes of the answer."""
 
-    def answer(self, answer: Answer, *, keep_alive: bool) -> None:
+    def answer(self, answer: Answer, request: KnownRequest | None, *, keep_alive: bool) -> None:
         """Send an answer of the router's own."""
 
     def exchange_done(self, *, keep_alive: bool) -> None:
@@ -72,9 +77,8 @@ class Exchange:
     Args:
         plane: The data plane.
         client: The connection that the request came on.
-        head: Its head.
-        route: What is known of its path.
-        body: Its whole body; ``plane`` counts its bytes as held until :meth:`_release_body`.
+        known: Its head, and what follows from it.
+        body: Its whole body; the plane counts its bytes as held until they are released.
     """
 
     __slots__ = (
@@ -86,43 +90,40 @@ class Exchange:
         "_close_after",
         "_decoder",
         "_event_stream",
+        "_held",
+        "_known",
         "_plane",
-        "_release_count",
         "_request",
+        "_request_id",
         "_upstream",
         "_wrap",
-        "head",
         "method",
-        "request_id",
-        "route",
     )
 
-    def __init__(
-        self, plane: Plane, client: Client, head: RequestHead, route: Route, body: bytes
-    ) -> None:
+    def __init__(self, plane: Plane, client: Client, known: KnownRequest, body: bytes) -> None:
         self._plane = plane
         self._client = client
-        self.head = head
-        self.route = route
-        self.method = head.method
+        self._known = known
         self._body = body
-        self._release_count = len(body)
-        self.request_id = b""
-        self._upstream: UpstreamConnection | None = None
+        self._held = len(body)
+        self.method = known.head.method
+        self._close_after = not known.head.keep_alive
+        given = known.head.request_id
+        usable = given is not None and len(given) <= _MAX_REQUEST_ID_BYTES
+        self._request_id = given if given is not None and usable else plane.request_id()
         self._request: Request | None = None
         self._attempt: Attempt | None = None
+        self._upstream: UpstreamConnection | None = None
         self._answer_head = b""
-        self._at_boundary = False
         self._event_stream = False
+        self._at_boundary = False
         self._wrap = False
         self._decoder: ChunkedBody | None = None
-        self._close_after = not head.keep_alive
 
     # -- from the client's side ---------------------------------------------------------------
 
-    def start(self, request_id: bytes) -> None:
+    def start(self) -> None:
         """Understand the request and hand it to the dispatcher."""
-        self.request_id = request_id
         try:
             facts = self._understand()
         except MalformedBodyError as error:
@@ -130,7 +131,8 @@ class Exchange:
             return
         plane = self._plane
         now = plane.now()
-        request = self._request = Request(request_id.decode("latin-1"), facts, now, self)
+        request_id = self._request_id.decode("latin-1")
+        request = self._request = Request(request_id, facts, now, self)
         plane.perform(plane.dispatcher.request_arrived(request, now))
 
     def client_gone(self) -> None:
@@ -172,10 +174,10 @@ class Exchange:
         """End the answer so that the client sees that it is incomplete."""
         telling = self._event_stream and (self._at_boundary or self._decoder is not None)
         if telling:
-            event = error_event(self.route.dialect, action.code, action.message)
-            chunked = self._decoder is None and self.head.minor == 1
+            event = error_event(self._dialect, action.code, action.message)
+            chunked = self._decoder is None and self._known.head.minor == 1
             self._client.write(_chunk(event) if chunked else event)
-        framed = self.head.minor == 1 or telling
+        framed = self._known.head.minor == 1 or telling
         self._client.break_off(reset=not framed)
 
     # -- Recipient of the response ------------------------------------------------------------
@@ -183,25 +185,24 @@ class Exchange:
     def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
         """Head and body as they go to the replica; ``connection`` carries them."""
         self._upstream = connection
-        head, body = self.head, self._body
-        lines = [b"%b %b HTTP/1.1%b" % (head.method, head.target, head.lines)]
-        if head.minor == 0 and head.field(b"host") is None:
-            lines.append(b"Host: " + connection.replica.url.partition("://")[2].encode())
-        if head.length is not None or head.chunked:
-            lines.append(b"Content-Length: %d" % len(body))
+        known, body, address = self._known, self._body, self._client.address
+        head = known.head
+        lines = known.wire
+        if body or head.chunked or head.length is not None:
+            lines = b"%b\r\nContent-Length: %d" % (lines, len(body))
         if head.request_id is None:
-            lines.append(b"X-Request-Id: " + self.request_id)
-        forwarded_for = ", ".join(
-            part.decode("latin-1") for part in (head.forwarded_for, self._client.address) if part
-        )
+            lines = b"%b\r\nX-Request-Id: %b" % (lines, self._request_id)
+        forwarded_for = address
+        if head.forwarded_for:
+            forwarded_for = b"%b, %b" % (head.forwarded_for, address or b"unknown")
         if forwarded_for:
-            lines.append(b"X-Forwarded-For: " + forwarded_for.encode("latin-1"))
-        if head.forwarded_proto is None:
-            lines.append(b"X-Forwarded-Proto: http")
-        lines.append(b"\r\n")
-        return b"\r\n".join(lines), body
+            lines = b"%b\r\nX-Forwarded-For: %b" % (lines, forwarded_for)
+        if head.minor == 0 and head.field(b"host") is None:
+            authority = connection.replica.url.partition("://")[2].encode()
+            lines = b"%b\r\nHost: %b" % (lines, authority)
+        return lines + HEAD_END, body
 
-    def response_began(self, head: ResponseHead) -> None:
+    def response_began(self, head: ResponseHead, length: int | None) -> None:
         """The final head came: from here on the answer is relayed."""
         attempt = self._attempt
         assert attempt is not None  # noqa: S101 - no answer without an attempt
@@ -210,15 +211,14 @@ class Exchange:
         self._release_body()
         self._plane.dispatcher.headers_received(attempt, head.status)
         self._event_stream = head.event_stream
-        framing = self._framing(head)
-        request_id = b"" if head.has_request_id else b"\r\nx-request-id: " + self.request_id
+        framing = self._framing(head, length)
         self._answer_head = b"HTTP/1.1 %d %b%b%b\r\nx-pointsman-replica: %b%b%b\r\n\r\n" % (
             head.status,
             head.reason,
             head.lines,
             framing,
             attempt.replica.name.encode(),
-            request_id,
+            b"" if head.has_request_id else b"\r\nx-request-id: " + self._request_id,
             self._connection_line(),
         )
 
@@ -268,56 +268,60 @@ class Exchange:
     # -- inside -------------------------------------------------------------------------------
 
     def _understand(self) -> RequestFacts:
-        route, head = self.route, self.head
-        session = head.field(b"x-session-id") or head.field(b"x-user-id")
-        key = session.decode("latin-1") if session else None
-        if route.body is BodyFormat.OPAQUE or head.method != b"POST":
-            return RequestFacts(model=self._resolved(route.model), session=key)
+        route, session = self._known.route, self._known.session
+        assert route is not None  # noqa: S101 - only forwarded requests have exchanges
+        if route.body is BodyFormat.OPAQUE or self.method != b"POST":
+            return RequestFacts(model=self._resolved(route.model), session=session)
         fleet = self._plane.dispatcher.fleet
         try:
-            understood = self._understand_body(key)
+            facts = self._understand_body(route, session)
         except MalformedBodyError:
             if fleet.uniform():
-                return RequestFacts(session=key, prompt_tokens=len(self._body) // 4)
+                prompt_tokens = len(self._body) // BYTES_PER_TOKEN
+                return RequestFacts(session=session, prompt_tokens=prompt_tokens)
             raise
-        if understood.model is None and not fleet.uniform():
+        if facts.model is None and not fleet.uniform():
             msg = "The field `model` is missing, and more than one model is served."
             raise MalformedBodyError(msg)
-        return understood.facts
+        return facts
 
-    def _understand_body(self, session: str | None) -> Understood:
-        if self.route.body is BodyFormat.MULTIPART:
-            content_type = self.head.field(b"content-type")
+    def _understand_body(self, route: Route, session: str | None) -> RequestFacts:
+        if route.body is BodyFormat.MULTIPART:
+            content_type = self._known.head.field(b"content-type")
             return understand_multipart(self._body, content_type, session)
-        understood = understand_json(self._body, session)
-        model = self._resolved(understood.model)
-        if model is None or model == understood.model:
-            return understood
-        body = with_model(self._body, model)
-        self._replace_body(body)
-        return understand_json(body, session)
+        facts = understand_json(self._body, session)
+        model = self._resolved(facts.model)
+        if model is None or model == facts.model:
+            return facts
+        self._replace_body(with_model(self._body, model))
+        return understand_json(self._body, session)
+
+    @property
+    def _dialect(self) -> Dialect:
+        route = self._known.route
+        return route.dialect if route is not None else Dialect.OPENAI
 
     def _resolved(self, model: str | None) -> str | None:
         return None if model is None else self._plane.aliases.get(model, model)
 
     def _replace_body(self, body: bytes) -> None:
-        self._plane.release_bytes(len(self._body) - len(body))
-        self._release_count = len(body)
+        self._plane.release_bytes(self._held - len(body))
+        self._held = len(body)
         self._body = body
 
     def _release_body(self) -> None:
-        if self._release_count:
-            self._plane.release_bytes(self._release_count)
-            self._release_count = 0
+        if self._held:
+            self._plane.release_bytes(self._held)
+            self._held = 0
         self._body = b""
 
-    def _framing(self, head: ResponseHead) -> bytes:
+    def _framing(self, head: ResponseHead, length: int | None) -> bytes:
         """Decide how the body is framed towards the client; returns the fields for it."""
-        if head.body in {BodyKind.NONE, BodyKind.LENGTH}:
-            if head.length is None or head.status == 204:
+        if head.body is BodyKind.LENGTH or head.body is BodyKind.NONE:
+            if length is None or head.status == 204:
                 return b""
-            return b"\r\nContent-Length: %d" % head.length
-        if self.head.minor == 1:
+            return b"\r\nContent-Length: %d" % length
+        if self._known.head.minor == 1:
             self._wrap = head.body is BodyKind.CLOSE
             return b"\r\nTransfer-Encoding: chunked"
         self._decoder = ChunkedBody() if head.body is BodyKind.CHUNKED else None
@@ -327,17 +331,18 @@ class Exchange:
     def _connection_line(self) -> bytes:
         if self._close_after:
             return b"\r\nConnection: close"
-        return b"\r\nConnection: keep-alive" if self.head.minor == 0 else b""
+        return b"\r\nConnection: keep-alive" if self._known.head.minor == 0 else b""
 
     def _answer_error(
         self, status: int, code: str, message: str, retry_after_s: int | None
     ) -> None:
         self._release_body()
-        lines = b"\r\nx-request-id: " + self.request_id
+        lines = b"\r\nx-request-id: " + self._request_id
         if retry_after_s is not None:
             lines += b"\r\nRetry-After: %d" % retry_after_s
-        body = error_body(self.route.dialect, status, code, message)
-        self._client.answer(Answer(status, body, lines=lines), keep_alive=not self._close_after)
+        body = error_body(self._dialect, status, code, message)
+        answer = Answer(status, body, lines=lines)
+        self._client.answer(answer, self._known, keep_alive=not self._close_after)
 
 
 def _chunk(data: bytes) -> bytes:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from router.api.errors import error_body
-from router.api.routes import Dialect, Route, Routes
+from router.api.routes import Dialect, Routes
 from router.core.actions import Abort, Actions, Cancel, Refuse, Send
 from router.proxy.answers import Answer
 from router.proxy.client import ClientConnection
+from router.proxy.heads import MODELS_PATH, KnownRequest, RequestHeads
 from router.proxy.upstream import UpstreamPool
 from router.telemetry.status import Traffic
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from router.config import Config
     from router.core.dispatcher import Dispatcher
     from router.core.request import Request
-    from router.http1.request import RequestHead
     from router.proxy.exchange import Exchange
 
 SWEEP_S = 0.25
@@ -31,7 +31,6 @@ _NOT_FOUND = (
     "This path is not served here. Paths beside the inference API must be listed in"
     " `forward_paths`."
 )
-_MAX_REQUEST_ID_BYTES = 128
 
 
 class DataPlane:
@@ -67,7 +66,7 @@ class DataPlane:
             connect_timeout_s=config.limits.connect_timeout_s,
             idle_s=config.limits.upstream_idle_s,
         )
-        self._routes = Routes(config.forward_paths)
+        self.request_heads = RequestHeads(Routes(config.forward_paths))
         self._rng = rng
         self._loop = loop
         self._drained = asyncio.Event()
@@ -167,38 +166,24 @@ class DataPlane:
         """So many bytes of a request body are held no more."""
         self.buffered_bytes -= count
 
-    def request_id(self, head: RequestHead) -> bytes:
-        """The id that the client gave the request, or a new one."""
-        given = head.request_id
-        if given and len(given) <= _MAX_REQUEST_ID_BYTES:
-            return given
+    def request_id(self) -> bytes:
+        """A new request id."""
         return b"%032x" % self._rng.getrandbits(128)
 
-    def refusal(self, head: RequestHead | None, status: int, code: str, message: str) -> Answer:
+    def refusal(self, request: KnownRequest | None, status: int, code: str, message: str) -> Answer:
         """An error answer in the shape that the client expects."""
-        dialect = Dialect.OPENAI
-        if head is not None:
-            route = self._routes.find(head.target.partition(b"?")[0])
-            dialect = route.dialect if route is not None else dialect
+        route = request.route if request is not None else None
+        dialect = route.dialect if route is not None else Dialect.OPENAI
         return self._error(dialect, status, code, message)
 
-    def route(self, head: RequestHead) -> Route | Answer:
-        """What to do with a request: where it belongs, or the router's own answer."""
-        path = head.target.partition(b"?")[0]
-        local = self._local(path, head.method)
-        if local is not None:
-            return local
-        route = self._routes.find(path)
-        if route is not None:
-            return route
-        return self._error(Dialect.OPENAI, 404, "path_not_found", _NOT_FOUND)
-
-    def _local(self, path: bytes, method: bytes) -> Answer | None:
-        if path == b"/v1/models" and method in {b"GET", b"HEAD"}:
+    def own_answer(self, request: KnownRequest) -> Answer:
+        """The router's own answer to a request that is not forwarded."""
+        path = request.path
+        if path == MODELS_PATH:
             return Answer(200, self._model_list())
         if path not in {b"/health", b"/ready"}:
-            return None
-        if method not in {b"GET", b"HEAD"}:
+            return self._error(Dialect.OPENAI, 404, "path_not_found", _NOT_FOUND)
+        if request.head.method not in {b"GET", b"HEAD"}:
             message = "Only GET and HEAD are served here."
             allow = b"\r\nAllow: GET, HEAD"
             return self._error(Dialect.OPENAI, 405, "method_not_allowed", message, allow)

@@ -12,7 +12,8 @@ from router.http1.body import Body, LengthBody, UntilClose
 from router.http1.chunked import ChunkedBody
 from router.http1.errors import ProtocolError
 from router.http1.fields import HEAD_END, check_unfinished
-from router.http1.response import BodyKind, ResponseHead, parse_response_head
+from router.http1.response import BodyKind, ResponseHead
+from router.proxy.heads import ResponseHeads
 
 if TYPE_CHECKING:
     from router.core.replica import Replica
@@ -34,7 +35,7 @@ class Recipient(Protocol):
     def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
         """Head and body to send; ``connection`` carries the exchange from now on."""
 
-    def response_began(self, head: ResponseHead) -> None:
+    def response_began(self, head: ResponseHead, length: int | None) -> None:
         """The final head came; the relay may begin."""
 
     def relay(self, data: bytes) -> None:
@@ -58,8 +59,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_body",
         "_buffer",
         "_eof",
-        "_head",
         "_interim",
+        "_keep_alive",
         "_outbox",
         "_paused",
         "_pool",
@@ -82,11 +83,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._outbox: memoryview | None = None
         self._eof = False
         self._paused = False
-        self._reset()
-
-    def _reset(self) -> None:
+        self._keep_alive = True
         self._buffer = b""
-        self._head: ResponseHead | None = None
         self._body: Body | None = None
         self._received = False
         self._interim = 0
@@ -140,11 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._body is None:
                 self._head_data(recipient, data)
             else:
-                end = self._body.scan(data)
-                if end < 0:
-                    recipient.relay(data)
-                else:
-                    self._finish(recipient, data, end)
+                self._body_data(recipient, self._body, data)
             recipient.flush()
         except ProtocolError:
             self._fail(Failure.PROTOCOL)
@@ -186,67 +180,65 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _head_data(self, recipient: Recipient, data: bytes) -> None:
         self._received = True
-        data = self._buffer + data if self._buffer else data
-        self._buffer = b""
-        while True:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        while data:
             end = data.find(HEAD_END, 0, MAX_HEAD_BYTES)
             if end < 0:
-                check_unfinished(data)
-                if len(data) >= MAX_HEAD_BYTES:
-                    msg = "The response head is too long."
-                    raise ProtocolError(msg, 502)
-                self._buffer = data
+                self._wait_for_head(data)
                 return
-            head = parse_response_head(data[: end + 4], recipient.method)
+            head, length = self._pool.heads.read(data[: end + 4], recipient.method)
             data = data[end + 4 :]
             if head.status >= 200:
-                break
+                self._begin(recipient, head, length, data)
+                return
             self._interim += 1
             if head.status == 101 or self._interim > MAX_INTERIM_ANSWERS:
                 msg = "The replica switched protocols, or sent interim answers without end."
                 raise ProtocolError(msg, 502)
-            if not data:
-                return
-        self._begin(recipient, head, data)
 
-    def _begin(self, recipient: Recipient, head: ResponseHead, data: bytes) -> None:
-        self._head = head
+    def _wait_for_head(self, data: bytes) -> None:
+        check_unfinished(data)
+        if len(data) >= MAX_HEAD_BYTES:
+            msg = "The response head is too long."
+            raise ProtocolError(msg, 502)
+        self._buffer = data
+
+    def _begin(
+        self, recipient: Recipient, head: ResponseHead, length: int | None, data: bytes
+    ) -> None:
+        self._keep_alive = head.keep_alive
         if head.status >= 400:
             self._outbox = None  # refused early: the rest of the body is of no use
-            if self.transport.get_write_buffer_size():
-                head.keep_alive = False
-        recipient.response_began(head)
-        if head.body is BodyKind.NONE:
+        if self.transport.get_write_buffer_size():
+            self._keep_alive = False
+        recipient.response_began(head, length)
+        kind = head.body
+        if kind is BodyKind.NONE or length == 0:
             self._finish(recipient, data, 0)
-            return
-        if head.body is BodyKind.LENGTH:
-            self._body = LengthBody(head.length or 0)
-        elif head.body is BodyKind.CHUNKED:
-            self._body = ChunkedBody()
+        elif kind is BodyKind.LENGTH and length == len(data):
+            self._finish(recipient, data, length)
         else:
-            self._body = UntilClose()
-        if data:
-            end = self._body.scan(data)
-            if end < 0:
-                recipient.relay(data)
-            else:
-                self._finish(recipient, data, end)
+            self._body = _body(kind, length)
+            if data:
+                self._body_data(recipient, self._body, data)
+
+    def _body_data(self, recipient: Recipient, body: Body, data: bytes) -> None:
+        end = body.scan(data)
+        if end < 0:
+            recipient.relay(data)
+        else:
+            self._finish(recipient, data, end)
 
     def _finish(self, recipient: Recipient, data: bytes, end: int) -> None:
         """The response ends at ``end`` in ``data``; what comes after it belongs to nobody."""
-        head = self._head
-        assert head is not None  # noqa: S101 - no end without a beginning
         if end:
             recipient.relay(data[:end] if end < len(data) else data)
-        reusable = (
-            head.keep_alive
-            and end == len(data)
-            and self._outbox is None
-            and not self.transport.get_write_buffer_size()
-            and not self._eof
-        )
-        self._recipient = self._attempt = self._outbox = None
-        self._reset()
+        reusable = self._keep_alive and end == len(data) and self._outbox is None and not self._eof
+        self._recipient = self._attempt = self._outbox = self._body = None
+        self._received = False
+        self._interim = 0
         if reusable:
             self.resume()
             self._pool.release(self)
@@ -279,6 +271,7 @@ class UpstreamPool:
         self._idle_s = idle_s
         self._idle: dict[Replica, list[UpstreamConnection]] = {}
         self._all: set[UpstreamConnection] = set()
+        self.heads = ResponseHeads()
         self._connecting: dict[Attempt, asyncio.Task[None]] = {}
 
     @property
@@ -359,6 +352,12 @@ class UpstreamPool:
             recipient.attempt_failed(attempt, Failure.CONNECT, at_boundary=False)
         else:
             connection.send(recipient, attempt)
+
+
+def _body(kind: BodyKind, length: int | None) -> Body:
+    if kind is BodyKind.LENGTH:
+        return LengthBody(length or 0)
+    return ChunkedBody() if kind is BodyKind.CHUNKED else UntilClose()
 
 
 async def _connect(

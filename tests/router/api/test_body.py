@@ -9,7 +9,7 @@ from router.api.multipart import understand_multipart
 
 
 def facts(text: str | bytes, session=None):
-    return understand_json(text if isinstance(text, bytes) else text.encode(), session).facts
+    return understand_json(text if isinstance(text, bytes) else text.encode(), session)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ FORM = (
 
 def test_multipart_fields():
     seen = understand_multipart(FORM, b'multipart/form-data; boundary="b"', None)
-    assert (seen.model, seen.facts.streamed) == ("whisper", True)
+    assert (seen.model, seen.streamed) == ("whisper", True)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ chunk_lists = st.lists(st.binary(min_size=1, max_size=40) | st.binary(min_size=4
     st.lists(st.integers(0, 100_000), max_size=20),
     st.binary(max_size=5),
     st.sampled_from([b"", b"X-T: 1\r\n", b"A: 1\r\nB:\r\n"]),
-    st.sampled_from([b"", b";a=b", b";q"]),
+    st.sampled_from([b"", b";a=b", b";q", b';a="b;c";d']),
 )
 def test_any_cut_finds_the_same_end_and_content(chunks, cuts, surplus, trailer, extension):
     message = encode(chunks, trailer, extension)
@@ -64,6 +64,10 @@ MALFORMED = [
     b"1;a\rb\r\n",
     b"1;a\nb\r\n",
     b"1;a\x00\r\n",
+    b"1; \r\n",
+    b"1;\r\n",
+    b"1;a=\r\n",
+    b'1;a="b\r\n',
     b"1" * 20 + b"\r\n",
     b"1\r\nab\r\n",
     b"1\r\na\n",

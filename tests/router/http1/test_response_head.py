@@ -12,7 +12,7 @@ def head(*lines: bytes) -> bytes:
     ("method", "lines", "kind", "length", "keep_alive"),
     [
         (b"POST", [b"HTTP/1.1 200 OK", b"Content-Length: 3"], BodyKind.LENGTH, 3, True),
-        (b"POST", [b"HTTP/1.1 200 OK", b"Content-Length: 0"], BodyKind.NONE, 0, True),
+        (b"POST", [b"HTTP/1.1 200 OK", b"Content-Length: 0"], BodyKind.LENGTH, 0, True),
         (
             b"POST",
             [b"HTTP/1.1 200 OK", b"transfer-encoding: Chunked"],

@@ -1,0 +1,145 @@
+"""What heads tell by themselves, remembered.
+
+A client sends the same head again and again, and so does a replica; only Content-Length differs.
+Reading a head and working out what follows from it costs as much as all the rest of a request, so
+it is done once for each head that differs in more than that number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from router.http1.request import RequestHead, parse_request_head
+from router.http1.response import ResponseHead, parse_response_head
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from router.api.routes import Route, Routes
+
+MAX_HEADS = 1024
+MAX_HEAD_BYTES = 4096
+"""A longer head is read each time: what is remembered stays under 4 MiB."""
+
+_LENGTH_FIELDS = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+
+MODELS_PATH = b"/v1/models"
+"""The one path of the inference API that the router answers itself."""
+
+T = TypeVar("T")
+
+
+class HeadMemory(Generic[T]):
+    """Reads heads, and remembers what it read.
+
+    Args:
+        parse: Reads one head; gives what follows from it, and its declared length.
+    """
+
+    __slots__ = ("_known", "_parse")
+
+    def __init__(self, parse: Callable[[bytes], tuple[T, int | None]]) -> None:
+        self._parse = parse
+        self._known: dict[bytes, T] = {}
+
+    def read(self, block: bytes) -> tuple[T, int | None]:
+        """What follows from a head, and the length of the body that it declares.
+
+        Raises:
+            ProtocolError: The head is malformed.
+        """
+        key, length = block, None
+        for name in _LENGTH_FIELDS:
+            at = block.find(name)
+            if at >= 0:
+                at += len(name)
+                end = block.find(b"\r", at)
+                digits = block[at:end]
+                if digits.isdigit() and end - at <= 18:
+                    key, length = block[:at] + block[end:], int(digits)
+                break
+        known = self._known.get(key)
+        if known is not None:
+            return known, length
+        known, declared = self._parse(block)
+        if declared == length and len(block) <= MAX_HEAD_BYTES:
+            if len(self._known) >= MAX_HEADS:
+                self._known.clear()
+            self._known[key] = known
+        return known, declared
+
+
+@dataclass(slots=True, frozen=True)
+class KnownRequest:
+    """A request head, and what follows from it."""
+
+    head: RequestHead
+    path: bytes
+    """The target without its query."""
+    route: Route | None
+    """Where it belongs; None: the path is not known."""
+    forwarded: bool
+    """Whether a replica answers it, and not the router itself."""
+    session: str | None
+    wire: bytes
+    """Request line and fields as they go to a replica, less those that differ by request."""
+
+
+class RequestHeads(HeadMemory[KnownRequest]):
+    """The request heads of all clients.
+
+    Args:
+        routes: The paths that are forwarded.
+    """
+
+    __slots__ = ("_routes",)
+
+    def __init__(self, routes: Routes) -> None:
+        super().__init__(self._read)
+        self._routes = routes
+
+    def _read(self, block: bytes) -> tuple[KnownRequest, int | None]:
+        head = parse_request_head(block)
+        path = head.target.partition(b"?")[0]
+        route = self._routes.find(path)
+        session = head.field(b"x-session-id") or head.field(b"x-user-id")
+        known = KnownRequest(
+            head=head,
+            path=path,
+            route=route,
+            forwarded=route is not None
+            and not (path == MODELS_PATH and head.method in {b"GET", b"HEAD"}),
+            session=session.decode("latin-1") if session else None,
+            wire=b"%b %b HTTP/1.1%b%b"
+            % (
+                head.method,
+                head.target,
+                head.lines,
+                b"" if head.forwarded_proto else b"\r\nX-Forwarded-Proto: http",
+            ),
+        )
+        return known, head.length
+
+
+class ResponseHeads:
+    """The response heads of all replicas."""
+
+    __slots__ = ("_of_head_requests", "_others")
+
+    def __init__(self) -> None:
+        self._others = HeadMemory(_reader(b"GET"))
+        self._of_head_requests = HeadMemory(_reader(b"HEAD"))
+
+    def read(self, block: bytes, method: bytes) -> tuple[ResponseHead, int | None]:
+        """As :meth:`HeadMemory.read`; ``method`` is that of the request."""
+        memory = self._of_head_requests if method == b"HEAD" else self._others
+        return memory.read(block)
+
+
+def _reader(method: bytes) -> Callable[[bytes], tuple[ResponseHead, int | None]]:
+    def read(block: bytes) -> tuple[ResponseHead, int | None]:
+        head = parse_response_head(block, method)
+        return head, head.length
+
+    return read
