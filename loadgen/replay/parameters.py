@@ -1,0 +1,82 @@
+"""Checks of the command's parameters that click does not have."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal, TypedDict
+from urllib.parse import urlsplit
+
+import click
+
+from loadgen.slo import SloError, parse_slo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from loadgen.slo import Slo
+
+ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
+NOT_NEGATIVE = click.FloatRange(min=0)
+
+
+class Given(TypedDict):
+    """The options of a replay, as click hands them over."""
+
+    url: str
+    model: str | None
+    endpoint: Literal["chat", "completions"]
+    start: float | None
+    duration: float | None
+    limit: int | None
+    rate_scale: float | None
+    jitter: bool
+    seed: int
+    max_input_tokens: int | None
+    max_output_tokens: int | None
+    slo: Slo
+    timeout: float
+    speed: float
+    salt: str | None
+    api_key_env: str | None
+    out: Path | None
+
+
+def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """Refuse the numbers that ranges let through: infinities and what is no number."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no finite number", param=param)
+    return value
+
+
+def base_url(_ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The base URL of a server; a trailing ``/v1`` is taken off."""
+    url = value.rstrip("/").removesuffix("/v1")
+    if not _is_base_url(url):
+        message = f"{value!r} is no base URL like http://127.0.0.1:8080"
+        raise click.BadParameter(message, param=param)
+    return url
+
+
+def objective(_ctx: click.Context, param: click.Parameter, value: str) -> Slo:
+    """An objective as :func:`loadgen.slo.parse_slo` reads it."""
+    try:
+        return parse_slo(value)
+    except SloError as error:
+        raise click.BadParameter(str(error), param=param) from error
+
+
+def folder_exists(_ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Refuse a file that cannot be written, before minutes are spent on what goes there."""
+    if value is not None and not value.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {str(value.parent)!r}", param=param)
+    return value
+
+
+def _is_base_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    known = parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+    return known and not (parts.query or parts.fragment)
