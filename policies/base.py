@@ -12,16 +12,16 @@ defaults are all the declaration that they need (see ``policies.registry``).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
 
-@dataclass(slots=True, frozen=True)
-class RequestFacts:
+class RequestFacts(msgspec.Struct, frozen=True, gc=False):
     """What is known of a request when it is routed."""
 
     model: str | None = None

@@ -56,7 +56,6 @@ class _Body(msgspec.Struct):
     documents: msgspec.Raw = _EMPTY
 
 
-_MAX_TOKENS_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens")
 _DECODER = msgspec.json.Decoder(_Body)
 _NESTED_DECODER = msgspec.json.Decoder(dict[str, object])
 _MODEL_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -130,24 +129,31 @@ def _fits(field: str, value: object) -> bool:
 
 
 def _facts(parsed: _Body, session: str | None) -> RequestFacts:
-    choices = max(1, _whole(parsed.n) or 1)
     limit = _max_tokens(parsed)
+    choices = 1
+    if parsed.n is not None:
+        choices = max(1, _whole(parsed.n) or 1)
+        limit = None if limit is None else limit * choices
     return RequestFacts(
         model=parsed.model,
         prompt_tokens=_prompt_tokens(parsed),
-        max_output_tokens=None if limit is None else limit * choices,
+        max_output_tokens=limit,
         session=session or parsed.session_id or parsed.prompt_cache_key or parsed.user,
-        priority=_whole(parsed.priority) or 0,
-        streamed=bool(parsed.stream),
+        priority=0 if parsed.priority is None else _whole(parsed.priority) or 0,
+        streamed=parsed.stream is True,
         choices=choices,
     )
 
 
 def _max_tokens(parsed: _Body) -> int | None:
-    for field in _MAX_TOKENS_FIELDS:
-        limit = _whole(getattr(parsed, field))
+    for limit in (
+        parsed.max_completion_tokens,
+        parsed.max_tokens,
+        parsed.max_output_tokens,
+        parsed.max_new_tokens,
+    ):
         if limit is not None:
-            return limit
+            return _whole(limit)
     for nested in (parsed.parameters, parsed.sampling_params):
         if nested is not _EMPTY:
             return _nested_max_tokens(nested)
@@ -164,11 +170,9 @@ def _nested_max_tokens(raw: msgspec.Raw) -> int | None:
     return _whole(cast("float", value)) if _fits("max_new_tokens", value) else None
 
 
-def _whole(value: float | None) -> int | None:
-    """A number as an integer; None for what is none, or is absurd."""
-    if value is None or not -(2**53) < value < 2**53:
-        return None
-    return int(value)
+def _whole(value: float) -> int | None:
+    """A number as an integer; None for what is absurd."""
+    return int(value) if -(2**53) < value < 2**53 else None
 
 
 def _prompt_tokens(parsed: _Body) -> int:

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from router.core.request import Attempt, Request
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Send:
     """Send the request of ``attempt`` to the replica of ``attempt``, from its first byte."""
 
     attempt: Attempt
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Refuse:
     """Answer the request with an error; nothing was relayed and no attempt is open."""
 
@@ -33,7 +33,7 @@ class Refuse:
     retry_after_s: int | None = None
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Abort:
     """End the answer being relayed so that the client sees that it is incomplete."""
 
@@ -42,7 +42,7 @@ class Abort:
     message: str
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True)
 class Cancel:
     """Drop the attempt; its connection is closed so that the engine frees its KV."""
 
