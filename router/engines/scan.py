@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_LABEL_SET = re.compile(rb'[ \t]*+\{((?:[^"}]|"(?:[^"\\]|\\.)*+")*+)\}', re.DOTALL)
+_LABEL_SET = re.compile(rb'[ \t]*+\{((?:[^"}]++|"(?:[^"\\]++|\\.)*+")*+)\}', re.DOTALL)
 _LABEL = re.compile(
-    rb'[ \t,]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]|\\.)*+)"', re.DOTALL
+    rb'[ \t,]*+([a-zA-Z_][a-zA-Z0-9_]*+)[ \t]*+=[ \t]*+"((?:[^"\\]++|\\.)*+)"', re.DOTALL
 )
 _ESCAPE = re.compile(r'\\([\\n"])')
 _SHOWN_BYTES = 80

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
 import pytest
+import uvloop
 from polling_rig import FakeReplica, rigged, started
+
+
+def pytest_asyncio_loop_factories():
+    """The event loop that the router runs on; its errors differ in places from asyncio's own."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

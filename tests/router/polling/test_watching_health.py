@@ -119,6 +119,7 @@ async def test_a_server_that_speaks_no_http_is_not_ready(rig):
         loop = asyncio.get_running_loop()
         client, _ = await loop.sock_accept(listener)
         with client:
+            assert (await loop.sock_recv(client, 4096)).startswith(b"GET /health ")
             await loop.sock_sendall(client, b"SSH-2.0-OpenSSH_9.2\r\n")
             await rig.pacer.wait("health of r")
     assert not replica.ready
