@@ -8,7 +8,9 @@ router can act on.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import msgspec
 
 from router.engines.scan import series
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from router.engines.scan import Series
+
+JsonCount: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""A count on a JSON page; a page with any other number in its place is not believed."""
 
 
 def first_of(page: bytes, names: Iterable[bytes]) -> list[Series]:
@@ -38,9 +43,10 @@ def values(lines: Iterable[Series]) -> list[float]:
 def total(numbers: Iterable[float]) -> int | None:
     """The sum of counts; None without any, or when one is no count (NaN, infinite, negative)."""
     counts = list(numbers)
-    if not counts or not all(0 <= count < math.inf for count in counts):
+    if not counts or not all(count >= 0 for count in counts):
         return None
-    return round(sum(counts))
+    added = sum(counts)
+    return round(added) if added < math.inf else None
 
 
 def mean_share(numbers: Iterable[float]) -> float | None:

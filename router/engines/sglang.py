@@ -15,16 +15,16 @@ import msgspec
 
 from router.core.sample import Sample
 from router.engines.base import UnrecognisedPageError
-from router.engines.gauges import mean_share, total
+from router.engines.gauges import JsonCount, mean_share, total
 from router.engines.scan import Series, has_prefix, series
 
 
 class _Load(msgspec.Struct):
     """One data-parallel rank, on either JSON page."""
 
-    num_waiting_reqs: int
-    num_running_reqs: int | None = None
-    num_reqs: int | None = None
+    num_waiting_reqs: JsonCount
+    num_running_reqs: JsonCount | None = None
+    num_reqs: JsonCount | None = None
     """``/get_load``: running and waiting together."""
     token_usage: float | None = None
 

@@ -12,22 +12,22 @@ import msgspec
 
 from router.core.sample import Sample
 from router.engines.base import UnrecognisedPageError
-from router.engines.gauges import mean_share, total, values
+from router.engines.gauges import JsonCount, mean_share, total, values
 from router.engines.scan import has_prefix, series
 
 
 class _KvCache(msgspec.Struct, rename="camel"):
-    max_num_blocks: int = 0
-    used_num_blocks: int = 0
-    tokens_per_block: int = 0
-    reused_blocks: int | None = None
-    missed_blocks: int | None = None
+    max_num_blocks: JsonCount = 0
+    used_num_blocks: JsonCount = 0
+    tokens_per_block: JsonCount = 0
+    reused_blocks: JsonCount | None = None
+    missed_blocks: JsonCount | None = None
 
 
 class _Iteration(msgspec.Struct, rename="camel"):
-    num_active_requests: int
-    num_queued_requests: int | None = None
-    attention_dp_rank: int | None = None
+    num_active_requests: JsonCount
+    num_queued_requests: JsonCount | None = None
+    attention_dp_rank: JsonCount | None = None
     kv_cache_stats: _KvCache | None = None
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 ABSENT_PAUSE_S: Final = 2.0
 """Time to the next look at a replica that tells its load nowhere."""
 
+LONGEST_PAUSE_S: Final = 10.0
+"""That time doubles up to this one: such a look asks in many places, and fills a server's log."""
+
 MISSES_ALLOWED: Final = 1
 """Failed looks in a row over which a replica that was asleep is still taken for asleep."""
 
@@ -68,15 +71,19 @@ class Load:
             sample = await self._look()
         except NoLoadError:
             self._missed()
-            # The first time it may be that another engine took its place: look again at once.
-            self.pause_s = ABSENT_PAUSE_S if self._misses > 1 else 0.0
             self._detected = False
+            # The first time it may be that another engine took its place: look again at once.
+            if self._misses > 1:
+                self._pause_longer()
             raise
         except LookFailedError:
             self._missed()
             raise
         self._misses = 0
-        self.pause_s = 0.0 if self.dialect.metrics_paths else ABSENT_PAUSE_S
+        if self.dialect.metrics_paths:
+            self.pause_s = 0.0
+        else:
+            self._pause_longer()
         return sample
 
     async def _look(self) -> Sample | None:
@@ -125,6 +132,9 @@ class Load:
             msg = f"{path}: {error}"
             raise LookFailedError(msg) from error
         return sample
+
+    def _pause_longer(self) -> None:
+        self.pause_s = min(max(ABSENT_PAUSE_S, 2 * self.pause_s), LONGEST_PAUSE_S)
 
     def _missed(self) -> None:
         self._misses += 1

@@ -179,6 +179,30 @@ def test_a_gauge_that_is_no_count_is_none_and_a_gap(value):
     assert dialect("vllm").gaps(sample) == ("no usable vllm:num_requests_running",)
 
 
+def test_counts_beyond_all_numbers_are_none():
+    page_ = b"vllm:num_requests_running 1e308\n" * 9 + b"vllm:num_requests_waiting 1e999\n"
+    sample = dialect("vllm").parse(page_)
+    assert (sample.running, sample.waiting) == (None, None)
+
+
+@pytest.mark.parametrize("number", ["-1", "1" + "0" * 400, "1.5", "NaN", "null"])
+@pytest.mark.parametrize(
+    ("engine", "text"),
+    [
+        ("trtllm", '[{"numActiveRequests":%s}]'),
+        (
+            "trtllm",
+            '[{"numActiveRequests":1,"kvCacheStats":{"maxNumBlocks":1,"usedNumBlocks":%s}}]',
+        ),
+        ("sglang", '{"loads":[{"num_waiting_reqs":%s}]}'),
+        ("llamacpp", '[{"is_processing":%s}]'),
+    ],
+)
+def test_json_numbers_that_are_no_counts_spoil_the_page(engine, text, number):
+    with pytest.raises(UnrecognisedPageError, match="neither gauges nor"):
+        dialect(engine).parse((text % number).encode())
+
+
 def test_a_gauge_without_a_number_is_an_error():
     sick = page("vllm_0_8.txt").replace(b"} 5.0", b"} five")
     with pytest.raises(ValueError, match="five"):

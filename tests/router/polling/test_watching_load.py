@@ -118,10 +118,13 @@ async def test_vllm_without_statistics_is_known_by_its_version(rig, caplog):
 async def test_a_server_without_metrics_is_generic_and_asked_seldom(rig):
     async with started(FakeReplica()) as fake:
         replica = rig.watch(fake)
-        await rig.load()
-        await rig.load()
+        pauses = []
+        for _ in range(6):
+            await rig.load()
+            pauses.append(rig.pacer.pauses["load of r"])
         assert rig.poller.engine(replica) == "generic"
-        assert rig.pacer.pauses["load of r"] == 2.0
+        assert pauses[0] < 2.0
+        assert pauses[1:] == [4.0, 8.0, 10.0, 10.0, 10.0]
         assert replica.poll_error is None
         assert replica.sample is None
 
@@ -165,6 +168,20 @@ async def test_another_engine_is_recognised_though_no_look_found_it_gone(rig, fa
     await rig.load()
     assert rig.poller.engine(replica) == "sglang"
     assert replica.running == 9
+
+
+async def test_metrics_that_are_not_there_are_asked_for_seldom(rig, fake):
+    fake.answers["/metrics"] = (404, b"")
+    rig.watch(fake, "vllm")
+    pauses = []
+    for _ in range(5):
+        await rig.load()
+        pauses.append(rig.pacer.pauses["load of r"])
+    assert max(pauses[:1]) < 0.3
+    assert pauses[1:] == [2.0, 4.0, 8.0, 10.0]
+    fake.answers["/metrics"] = (200, page("vllm_0_8.txt"))
+    await rig.load()
+    assert rig.pacer.pauses["load of r"] < 0.3
 
 
 async def test_a_named_engine_is_kept(rig, fake):
