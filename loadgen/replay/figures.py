@@ -180,7 +180,7 @@ def _tokens(successes: Sequence[Outcome]) -> TokenCounts:
 def _client(
     outcomes: Sequence[Outcome], loop_lags_s: Iterable[float], speed: float
 ) -> ClientHealth:
-    lateness_s = _distribution((o.sent_s - o.scheduled_s for o in outcomes), speed)
+    lateness_s = _distribution((max(o.sent_s - o.scheduled_s, 0.0) for o in outcomes), speed)
     loop_lag_s = _distribution(loop_lags_s, speed)
     worst = (d.p99 for d in (lateness_s, loop_lag_s) if d is not None)
     return ClientHealth(

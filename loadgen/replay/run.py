@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _LEISURE_S = 0.02
 """With more time than this before the next request, bodies are made ahead."""
 
+_CLOSE_ENOUGH_S = 0.0005
+"""uvloop's timers count whole milliseconds: to wait for less would be to spin."""
+
 
 @dataclass(slots=True)
 class Tally:
@@ -130,7 +133,7 @@ class _Replay:
                 self._tally.sent += 1
 
     async def _wait_until(self, due_s: float) -> None:
-        while (wait_s := self._started_s + due_s - monotonic()) > 0:
+        while (wait_s := self._started_s + due_s - monotonic()) > _CLOSE_ENOUGH_S:
             if wait_s > _LEISURE_S and self._bodies.prepare():
                 await asyncio.sleep(0)  # let answers be read between two bodies
             else:
