@@ -21,6 +21,7 @@ from loadgen.replay.options import DEFAULT_SLO, ReplayOptions
 from loadgen.replay.parameters import (
     ABOVE_ZERO,
     NOT_NEGATIVE,
+    BadInput,
     Given,
     base_url,
     finite,
@@ -178,7 +179,7 @@ def _prepare(spec: str, given: Given) -> Trace:
     try:
         trace = open_trace(spec)
     except TraceError as error:
-        raise click.UsageError(str(error)) from error
+        raise BadInput(str(error)) from error
     if given["jitter"]:
         trace = transform.jitter(trace, given["seed"])
     if given["start"] or given["duration"]:
@@ -192,7 +193,7 @@ def _prepare(spec: str, given: Given) -> Trace:
     if given["rate_scale"]:
         trace = transform.scale_rate(trace, given["rate_scale"])
     if not trace.requests:
-        raise click.UsageError(f"{spec}: no request arrives between --start and its end")
+        raise BadInput(f"{spec}: no request arrives between --start and its end")
     return trace
 
 
@@ -225,7 +226,7 @@ def _replay(trace: Trace, options: ReplayOptions) -> Report:
     try:
         return uvloop.run(_watched(trace, options))
     except ServerError as error:
-        raise click.UsageError(str(error)) from error
+        raise BadInput(str(error)) from error
 
 
 async def _watched(trace: Trace, options: ReplayOptions) -> Report:
@@ -247,7 +248,7 @@ def _write(path: Path, report: Report) -> None:
     try:
         path.write_bytes(dump_report(report))
     except OSError as error:
-        raise click.FileError(str(path), error.strerror or str(error)) from error
+        raise BadInput(f"{path}: {error.strerror or error}") from error
 
 
 def _compare(paths: tuple[str, ...], *, markdown: bool) -> None:
@@ -260,7 +261,7 @@ def _compare(paths: tuple[str, ...], *, markdown: bool) -> None:
             reports[name] = load_report(path.read_bytes())
         except (OSError, ReportError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise click.UsageError(f"{path}: {reason}") from error
+            raise BadInput(f"{path}: {reason}") from error
     if markdown:
         click.echo(as_markdown(reports), nl=False)
     else:

@@ -41,6 +41,12 @@ class Given(TypedDict):
     out: Path | None
 
 
+class BadInput(click.ClickException):
+    """What was asked for cannot be done, though the command line is well-formed."""
+
+    exit_code = 2
+
+
 def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     """Refuse the numbers that ranges let through: infinities and what is no number."""
     if value is not None and not math.isfinite(value):

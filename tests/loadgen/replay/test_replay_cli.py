@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from loadgen.replay.cli import command
 from loadgen.replay.report import load_report
+from router.cli import run
 from tests.fakes.scripted_server import LAST_CHUNK, chunk, head, prompt_tokens_of, text_of, token
 
 MOONCAKE = "".join(
@@ -129,6 +130,23 @@ def test_a_server_that_is_not_there_makes_it_exit_2(trace_file, unused_tcp_port)
     result = invoke(trace_file, "--url", f"http://127.0.0.1:{unused_tcp_port}")
     assert result.exit_code == 2
     assert "cannot be reached" in result.output
+
+
+def test_through_the_root_command_an_error_is_one_line(capsys):
+    assert run(["replay", "nowhere"]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("pointsman: nowhere: no such file, and no trace has that name (")
+    assert output.err.count("\n") == 1
+
+
+def test_a_report_that_cannot_be_written_makes_it_exit_2(server_thread, trace_file, tmp_path):
+    out = tmp_path / "r.json"
+    out.symlink_to(tmp_path / "gone" / "r.json")
+    result = invoke(trace_file, "--url", server_thread.server.url, "--out", str(out))
+    assert result.exit_code == 2
+    assert f"{out}: No such file or directory" in result.output
+    assert "requests sent" in result.output  # the figures are not lost with it
 
 
 class TestCompare:
