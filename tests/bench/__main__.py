@@ -18,9 +18,18 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from tests.bench import poll_page
 from tests.bench.load import Result
 from tests.bench.peers import Endpoint, available
-from tests.bench.processes import BenchError, answers, free_port, python_module, running
+from tests.bench.processes import (
+    BenchError,
+    Cores,
+    answers,
+    free_port,
+    on,
+    python_module,
+    running,
+)
 from tests.bench.report import Figures, as_json, goals, table
 
 if TYPE_CHECKING:
@@ -35,7 +44,7 @@ LOAD_DEADLINE_S = 60
 
 
 @contextmanager
-def fleet(folder: Path) -> Iterator[list[int]]:
+def fleet(folder: Path, cores: Cores) -> Iterator[list[int]]:
     """The fake replicas; yields their ports."""
     with ExitStack() as stack:
         ports = []
@@ -43,13 +52,13 @@ def fleet(folder: Path) -> Iterator[list[int]]:
             port, log = free_port(), folder / f"replica-{number}.log"
             command = python_module("tests.fakes.fast_replica", "--port", str(port))
             command += ["--gap-ms", str(GAP_S * 1000)]
-            process = stack.enter_context(running(f"replica {number}", command, log))
+            process = stack.enter_context(running(f"replica {number}", command, log, cores.others))
             answers(port, "/health", process, log)
             ports.append(port)
         yield ports
 
 
-def load(kind: str, endpoint: Endpoint, connections: int, window_s: float) -> Result:
+def load(kind: str, endpoint: Endpoint, connections: int, window_s: float, cores: Cores) -> Result:
     """Run the load client once.
 
     Raises:
@@ -58,17 +67,18 @@ def load(kind: str, endpoint: Endpoint, connections: int, window_s: float) -> Re
     arguments = [kind, "--port", str(endpoint.port), "--pid", str(endpoint.pid)]
     arguments += ["--connections", str(connections), "--window-s", str(window_s)]
     command = python_module("tests.bench.load", *arguments)
-    done = subprocess.run(command, capture_output=True, check=False, timeout=LOAD_DEADLINE_S)
+    with on(cores.others):
+        done = subprocess.run(command, capture_output=True, check=False, timeout=LOAD_DEADLINE_S)
     if done.returncode != 0:
         raise BenchError(f"the load client failed: {done.stderr.decode()[-2000:]}")
     return Result(**json.loads(done.stdout))
 
 
-def measure(endpoint: Endpoint, figures: Figures, window_s: float) -> None:
+def measure(endpoint: Endpoint, figures: Figures, window_s: float, cores: Cores) -> None:
     """One round of one router: all three loads."""
-    figures.add_plain(load("plain", endpoint, PLAIN_CONNECTIONS, window_s))
-    figures.add_paced(load("paced", endpoint, PACED_CONNECTIONS, window_s / 2))
-    streams = load("chunk", endpoint, STREAMS, window_s)
+    figures.add_plain(load("plain", endpoint, PLAIN_CONNECTIONS, window_s, cores))
+    figures.add_paced(load("paced", endpoint, PACED_CONNECTIONS, window_s / 2, cores))
+    streams = load("chunk", endpoint, STREAMS, window_s, cores)
     figures.add_chunk(streams, STREAMS / GAP_S * streams.window_s)
 
 
@@ -76,30 +86,39 @@ def measure(endpoint: Endpoint, figures: Figures, window_s: float) -> None:
 @click.option("--rounds", default=3, show_default=True, help="Turns that every router gets.")
 @click.option("--window-s", default=3.0, show_default=True, help="Length of each measurement.")
 @click.option("--only", multiple=True, help="Only these routers (may be repeated).")
+@click.option("--pin/--no-pin", default=True, help="Give the router a core of its own.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON file to write.")
-def main(rounds: int, window_s: float, only: tuple[str, ...], out: Path | None) -> None:
+def main(rounds: int, window_s: float, only: tuple[str, ...], pin: bool, out: Path | None) -> None:
     """Run the bench."""
     console = Console()
     peers, missing = available(console.print)
     peers = [peer for peer in peers if not only or peer.name in only]
+    cores = Cores.split(pin=pin)
     figures = {peer.name: Figures() for peer in peers}
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as name:
         folder = Path(name)
-        with fleet(folder) as replicas, console.status("starting") as status:
+        with fleet(folder, cores) as replicas, console.status("starting") as status:
             for number in range(rounds):
                 for peer in peers:
                     status.update(f"round {number + 1} of {rounds}: {peer.name}")
-                    with peer.start(replicas, folder) as endpoint:
-                        measure(endpoint, figures[peer.name], window_s)
-    console.print(table(figures))
-    made = goals(figures, None)
+                    with peer.start(replicas, folder, cores.router) as endpoint:
+                        measure(endpoint, figures[peer.name], window_s, cores)
+        with on(cores.router):
+            looks = poll_page.run()
+    console.print(table(figures), poll_page.table(looks))
+    made = goals(figures, looks[0].ms_per_100_kb)
     for line in [*missing, *(goal.line() for goal in made)]:
         console.print(line, highlight=False)
     failed = [name for name, row in figures.items() if row.errors]
     for name in failed:
         console.print(f"{name}: {figures[name].errors} errors", highlight=False)
     if out is not None:
-        extra = {"machine": platform.processor() or platform.machine(), "missing": missing}
+        extra = {
+            "machine": platform.processor() or platform.machine(),
+            "pinned": cores.router is not None,
+            "missing": missing,
+            "polling": [row._asdict() for row in looks],
+        }
         out.write_text(json.dumps(as_json(figures, made, extra), indent=2) + "\n")
     if failed or any(goal.verdict == "FAIL" for goal in made):
         raise SystemExit(1)

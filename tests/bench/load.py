@@ -138,7 +138,7 @@ class StreamClient(asyncio.Protocol):
         self._reads += 1
         if self._reads == 1 and not data.startswith(b"HTTP/1.1 200 "):
             self._result.errors += 1
-        if data.endswith(b"0\r\n\r\n"):  # over before its window
+        if data.endswith(b"\r\n0\r\n\r\n"):  # over before its window
             self._result.errors += 1
         if self._reads % DELAY_SAMPLE == 0:
             stamp = STAMP.search(data)

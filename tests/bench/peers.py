@@ -40,31 +40,36 @@ class Peer:
     """One way to reach the replicas."""
 
     name: str
-    start: Callable[[list[int], Path], AbstractContextManager[Endpoint]]
-    """Given the replicas' ports and a folder for files, runs it for the time of a block."""
+    start: Callable[[list[int], Path, frozenset[int] | None], AbstractContextManager[Endpoint]]
+    """Given the replicas' ports, a folder for files and the cores to use, runs it for the time of
+    a block."""
 
 
 @contextmanager
-def direct(replicas: list[int], folder: Path) -> Iterator[Endpoint]:
+def direct(replicas: list[int], folder: Path, cores: frozenset[int] | None) -> Iterator[Endpoint]:
     """No router: the first replica itself."""
     yield Endpoint(replicas[0], 0)
 
 
 @contextmanager
-def pointsman(replicas: list[int], folder: Path) -> Iterator[Endpoint]:
+def pointsman(
+    replicas: list[int], folder: Path, cores: frozenset[int] | None
+) -> Iterator[Endpoint]:
     """This router, as users run it: polling, policy and metrics on."""
     port, log = free_port(), folder / "pointsman.log"
     command = [str(Path(sys.executable).parent / "pointsman"), "serve", "--policy", "power_of_two"]
     command += ["--port", str(port), "--admin-port", "0"]
     for replica in replicas:
         command += ["--replica", f"http://127.0.0.1:{replica}"]
-    with running("pointsman", command, log) as process:
+    with running("pointsman", command, log, cores) as process:
         answers(port, "/ready", process, log)
         yield Endpoint(port, process.pid)
 
 
 @contextmanager
-def sglang_router(replicas: list[int], folder: Path) -> Iterator[Endpoint]:
+def sglang_router(
+    replicas: list[int], folder: Path, cores: frozenset[int] | None
+) -> Iterator[Endpoint]:
     """sglang-router (Rust) with the policy of the same name."""
     port, metrics_port, log = free_port(), free_port(), folder / "sglang-router.log"
     command = [str(VENV / "bin" / "python"), "-m", "sglang_router.launch_router"]
@@ -72,20 +77,20 @@ def sglang_router(replicas: list[int], folder: Path) -> Iterator[Endpoint]:
     command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(metrics_port)]
     command += ["--log-level", "warn", "--worker-startup-check-interval", "1"]
     command += ["--worker-urls", *(f"http://127.0.0.1:{replica}" for replica in replicas)]
-    with running("sglang-router", command, log) as process:
+    with running("sglang-router", command, log, cores) as process:
         answers(port, "/readiness", process, log)
         yield Endpoint(port, process.pid)
 
 
 @contextmanager
-def nginx(replicas: list[int], folder: Path) -> Iterator[Endpoint]:
+def nginx(replicas: list[int], folder: Path, cores: frozenset[int] | None) -> Iterator[Endpoint]:
     """nginx with one worker, upstream keep-alive, and nothing buffered."""
     port, log = free_port(), folder / "nginx.log"
     config = folder / "nginx.conf"
     config.write_text(_nginx_config(port, replicas, folder))
     command = [str(shutil.which("nginx")), "-p", str(folder), "-c", str(config)]
     command += ["-e", str(folder / "nginx-start.log")]
-    with running("nginx", command, log) as process:
+    with running("nginx", command, log, cores) as process:
         answers(port, "/health", process, log)
         yield Endpoint(port, process.pid)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +17,40 @@ if TYPE_CHECKING:
 
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 5.0
+
+
+@dataclass(slots=True, frozen=True)
+class Cores:
+    """Who runs where: the router alone on one core, all the rest on the others.
+
+    So that a router is not interrupted by the replicas and the client that its own writes wake,
+    which costs each router the more, the fewer cores there are.
+    """
+
+    router: frozenset[int] | None
+    others: frozenset[int] | None
+
+    @classmethod
+    def split(cls, *, pin: bool) -> Cores:
+        """The split of this machine; no split at all when it has one core or ``pin`` is off."""
+        first, *others = sorted(os.sched_getaffinity(0))
+        if not pin or not others:
+            return cls(None, None)
+        return cls(frozenset({first}), frozenset(others))
+
+
+@contextmanager
+def on(cores: frozenset[int] | None) -> Iterator[None]:
+    """Processes started in the block stay on ``cores``."""
+    if cores is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class BenchError(RuntimeError):
@@ -29,9 +65,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(name: str, command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """``command`` for the time of the block; its output goes to ``log``."""
-    with log.open("wb") as output:
+def running(
+    name: str, command: Sequence[str], log: Path, cores: frozenset[int] | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """``command`` on ``cores`` for the time of the block; its output goes to ``log``."""
+    with log.open("wb") as output, on(cores):
         process = subprocess.Popen(list(command), stdout=output, stderr=subprocess.STDOUT)
     try:
         yield process
