@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import msgspec
-from yarl import URL
 
 from loadgen.replay.answer import StreamedAnswer
 from loadgen.replay.options import PATHS
@@ -116,7 +115,7 @@ class Client:
         gaps_s: array[float],
     ) -> None:
         self._session = session
-        self._url = URL(options.url + PATHS[options.endpoint])
+        self._url = options.url + PATHS[options.endpoint]
         self._headers = {"Content-Type": "application/json"}
         self._started_s = started_s
         self._gaps_s = gaps_s
