@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from random import Random
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from router.config import PollingConfig
     from router.core.replica import Replica
     from router.polling.sink import Sink
+
+log = logging.getLogger("pointsman.polling")
 
 JITTER: Final = 0.1
 """Each pause is longer or shorter by up to this share, so that looks do not fall into step."""
@@ -54,6 +57,7 @@ class Poller:
         self._tasks: dict[Replica, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._running = False
+        self._stretch_told = False
         self.counters = Counters()
         self._pace = Pace(
             clock=clock or _loop_time,
@@ -117,7 +121,7 @@ class Poller:
     async def start(self) -> None:
         """Begin to watch; returns at once."""
         self._running = True
-        for replica in self._watches:
+        for replica in list(self._watches):
             self._begin(replica)
 
     async def aclose(self) -> None:
@@ -130,8 +134,24 @@ class Poller:
             await asyncio.wait(self._ending)
 
     def _begin(self, replica: Replica) -> None:
+        self._tell_stretch()
         watching = self._watches[replica].run()
         self._tasks[replica] = asyncio.create_task(watching, name=f"watch {replica.name}")
+
+    def _tell_stretch(self) -> None:
+        """Warn once when samples grow too old to be believed before the next one comes."""
+        config = self._config
+        if self._stretch_told or self.interval_s <= config.sample_lifetime_s:
+            return
+        self._stretch_told = True
+        log.warning(
+            "at polling.max_per_s %d each of %d replicas is looked at every %.1f s, but a sample is"
+            " believed for polling.sample_lifetime_s %g only: raise either",
+            config.max_per_s,
+            len(self._watches),
+            self.interval_s,
+            config.sample_lifetime_s,
+        )
 
     def _end(self, task: asyncio.Task[None]) -> None:
         task.cancel()

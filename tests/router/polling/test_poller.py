@@ -42,6 +42,18 @@ def test_only_a_stretched_fleet_is_staggered():
     assert all(0 < stagger < 500 * 2.125 / 400 for stagger in staggers)
 
 
+@pytest.mark.parametrize(("max_per_s", "told"), [(400, 0), (1, 1)])
+async def test_a_pace_that_lets_samples_grow_too_old_is_told_once(caplog, fake, max_per_s, told):
+    async with rigged(max_per_s=max_per_s, sample_lifetime_s=2.0) as rig:
+        for name in ("a", "b"):
+            rig.watch(fake, name=name)
+    warnings = [r.getMessage() for r in caplog.records]
+    assert len(warnings) == told
+    assert all(
+        "max_per_s 1 each of 1 replicas" in text and "raise either" in text for text in warnings
+    )
+
+
 async def test_the_first_pause_is_cut_short_at_random(rig, fake):
     rig.watch(fake)
     await rig.both()
