@@ -303,7 +303,7 @@ MALFORMED = [
     b"GET / HTTP/1.1\r\nHost: h\r\nX : a\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n",
     b"GET / HTTP/1.1\r\n\r\n",
-    b"POST /v1/score HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
     b"POST /v1/completions HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
