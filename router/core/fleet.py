@@ -23,7 +23,9 @@ class FleetState:
         self.sample_lifetime_s = sample_lifetime_s
         self.replicas: dict[str, Replica] = {}
         self._candidates: dict[str | None, Sequence[Replica]] = {}
+        self._serving_any: Sequence[Replica] | None = None
         self._models: frozenset[str] | None = None
+        self._uniform: bool | None = None
 
     def add(self, name: str, url: str) -> Replica:
         """Let a replica join; it becomes ready once health and models were seen.
@@ -52,9 +54,10 @@ class FleetState:
         """The ready replicas that serve ``model``, in the order in which they joined."""
         found = self._candidates.get(model)
         if found is None:
+            if model is not None and model not in self.models():
+                return self._indifferent()
             found = tuple(r for r in self.replicas.values() if r.ready and r.serves(model))
-            if found:  # names of unknown models come from clients: never remember those
-                self._candidates[model] = found
+            self._candidates[model] = found
         return found
 
     def models(self) -> frozenset[str]:
@@ -70,7 +73,9 @@ class FleetState:
 
     def uniform(self) -> bool:
         """Whether all ready replicas serve the same, so that a request need not name a model."""
-        return len({r.models for r in self.replicas.values() if r.ready}) <= 1
+        if self._uniform is None:
+            self._uniform = len({r.models for r in self.replicas.values() if r.ready}) <= 1
+        return self._uniform
 
     def any_ready(self) -> bool:
         """Whether at least one replica is ready."""
@@ -117,9 +122,16 @@ class FleetState:
         """The whole fleet as plain data, for people and tools."""
         return [_snapshot(replica, now) for replica in self.replicas.values()]
 
+    def _indifferent(self) -> Sequence[Replica]:
+        # Names of models that no replica lists are made up by clients, so all of them share this
+        # one entry: remembered one by one they would fill the memory.
+        if self._serving_any is None:
+            self._serving_any = tuple(r for r in self.replicas.values() if r.ready and not r.models)
+        return self._serving_any
+
     def _forget(self) -> None:
         self._candidates.clear()
-        self._models = None
+        self._serving_any = self._models = self._uniform = None
 
 
 def _snapshot(replica: Replica, now: float) -> dict[str, object]:
