@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 RETRY_AFTER_S = 1
 """What clients are told when no replica is ready; the poller looks four times a second."""
 
+MAX_REASONS = 64
+"""Reasons counted apart; a plugin that makes up a new one for each request counts as ``other``."""
+
 
 class Observer(Protocol):
     """Who wants to know how requests end; called once a request."""
@@ -194,12 +197,15 @@ class Dispatcher:
         try:
             choice = self.policy.choose(request.facts, candidates, self.rng)
             replica = candidates[candidates.index(choice.replica)]
-            reason = choice.reason
+            reason = _checked(choice.reason)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is reported
             self.counters.policy_errors += 1
             self.observer.policy_failed(error)
             replica, reason = min(candidates, key=_in_flight), "fallback"
-        self.counters.choices[reason] = self.counters.choices.get(reason, 0) + 1
+        counts = self.counters.choices
+        if reason not in counts and len(counts) >= MAX_REASONS:
+            reason = "other"
+        counts[reason] = counts.get(reason, 0) + 1
         return replica
 
     def _close(self, attempt: Attempt) -> None:
@@ -211,7 +217,7 @@ class Dispatcher:
 
     def _refuse_unserved(self, request: Request, now: float) -> Actions:
         model = request.facts.model
-        if model is not None and not self.fleet.knows(model):
+        if model is not None and self.fleet.replicas and not self.fleet.knows(model):
             status, code, retry_after_s = 404, "model_not_found", None
             served = ", ".join(sorted(self.fleet.models())) or "none yet"
             message = f"The model `{model}` does not exist. Models served: {served}."
@@ -227,6 +233,13 @@ class Dispatcher:
         self.open.discard(request)
         self.counters.ended[state] = self.counters.ended.get(state, 0) + 1
         self.observer.request_ended(request, replica, now)
+
+
+def _checked(reason: object) -> str:
+    if not isinstance(reason, str):
+        msg = f"the policy gave {reason!r} as its reason; allowed: a string"
+        raise TypeError(msg)
+    return reason
 
 
 def _in_flight(replica: Replica) -> int:

@@ -1,0 +1,270 @@
+"""The dispatcher, event by event."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from policies.base import Choice, RequestFacts
+from policies.least_requests import LeastRequests
+from router.core.actions import Abort, Cancel, Refuse, Send
+from router.core.dispatcher import MAX_REASONS, Dispatcher, Limits
+from router.core.fleet import FleetState
+from router.core.replica import Replica
+from router.core.request import Failure, Request, State
+from router.core.sample import Sample
+
+
+class Ends:
+    """An observer that remembers."""
+
+    def __init__(self):
+        self.requests = []
+        self.errors = []
+
+    def request_ended(self, request, replica, now):
+        self.requests.append((request.request_id, request.state, replica and replica.name, now))
+
+    def policy_failed(self, error):
+        self.errors.append(error)
+
+
+class Scripted:
+    """A policy that answers what it is told to."""
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def choose(self, request, replicas, rng):
+        return self.answer(replicas)
+
+
+def build(*names, policy=None, models=("m",), max_attempts=3):
+    fleet = FleetState()
+    ends = Ends()
+    dispatcher = Dispatcher(
+        fleet, policy or LeastRequests(), Random(1), ends, Limits(max_attempts=max_attempts)
+    )
+    for name in names:
+        replica = fleet.add(name, f"http://{name}")
+        fleet.health_seen(replica, healthy=True, reason="fine")
+        fleet.models_seen(replica, models)
+    return dispatcher, ends
+
+
+def arrive(dispatcher, request_id="q", *, now=10.0, **facts):
+    request = Request(request_id, RequestFacts(**facts), now)
+    return request, dispatcher.request_arrived(request, now)
+
+
+def sent(dispatcher, request_id="q", **facts):
+    _, (action,) = arrive(dispatcher, request_id, **facts)
+    assert isinstance(action, Send)
+    return action.attempt
+
+
+def test_limits_have_defaults():
+    dispatcher = Dispatcher(FleetState(), LeastRequests(), Random(1), Ends())
+    assert dispatcher.limits.max_attempts == 3
+
+
+def test_a_request_is_sent_relayed_and_done():
+    dispatcher, ends = build("a", "b")
+    attempt = sent(dispatcher, model="m", prompt_tokens=500)
+    request, replica = attempt.request, attempt.replica
+    assert (request.state, request.attempts, request.tried) == (State.SENT, 1, (replica,))
+    assert (replica.in_flight, replica.in_flight_prompt_tokens, replica.unseen) == (1, 500, 1)
+    assert (attempt.started_s, replica.last_dispatch) == (10.0, 1)
+
+    dispatcher.headers_received(attempt, 200)
+    assert (request.state, request.status) == (State.RELAYING, 200)
+    dispatcher.progress(attempt, 0, 11.0)
+    dispatcher.progress(attempt, 7, 12.0)
+    assert request.first_byte_s == 11.0
+    assert (attempt.output_tokens, replica.in_flight_output_tokens) == (7, 7)
+
+    assert dispatcher.attempt_ended(attempt, 13.0) == ()
+    assert ends.requests == [("q", State.DONE, replica.name, 13.0)]
+    assert (replica.in_flight, replica.in_flight_prompt_tokens) == (0, 0)
+    assert (replica.in_flight_output_tokens, replica.dispatched_total) == (0, 1)
+    assert dispatcher.open == set()
+    assert dispatcher.counters.choices == {"fewest_requests": 1}
+
+
+def test_a_connection_that_fails_before_the_answer_goes_to_another_replica():
+    dispatcher, ends = build("a", "b", "c")
+    attempt = sent(dispatcher, model="m", prompt_tokens=9)
+    (again,) = dispatcher.attempt_failed(attempt, Failure.CONNECT, 11.0)
+    assert isinstance(again, Send)
+    assert again.attempt.request is attempt.request
+    assert again.attempt.replica is not attempt.replica
+    assert (attempt.replica.in_flight, again.attempt.replica.in_flight) == (0, 1)
+    assert attempt.replica.failed_total == 1
+    assert ends.requests == []
+    assert dispatcher.counters.failed == {Failure.CONNECT: 1}
+
+
+def test_attempts_end_with_the_replicas():
+    dispatcher, ends = build("a", "b")
+    attempt = sent(dispatcher, model="m")
+    (again,) = dispatcher.attempt_failed(attempt, Failure.RESET, 11.0)
+    (action,) = dispatcher.attempt_failed(again.attempt, Failure.PROTOCOL, 12.0)
+    assert isinstance(action, Refuse)
+    assert (action.status, action.code, action.retry_after_s) == (502, "upstream_failed", 1)
+    assert action.message == "No replica could answer (2 tried)."
+    assert ends.requests == [("q", State.FAILED, again.attempt.replica.name, 12.0)]
+
+
+def test_attempts_end_with_the_limit():
+    dispatcher, ends = build("a", "b", "c", max_attempts=2)
+    attempt = sent(dispatcher, model="m")
+    (again,) = dispatcher.attempt_failed(attempt, Failure.CONNECT, 11.0)
+    (action,) = dispatcher.attempt_failed(again.attempt, Failure.CONNECT, 11.0)
+    assert isinstance(action, Refuse)
+    assert len(ends.requests) == 1
+
+
+def test_a_replica_that_became_ready_in_between_is_tried():
+    dispatcher, _ = build("a")
+    attempt = sent(dispatcher, model="m")
+    late = dispatcher.fleet.add("late", "http://late")
+    dispatcher.health_seen(late, healthy=True, reason="fine")
+    dispatcher.models_seen(late, ["m"])
+    (again,) = dispatcher.attempt_failed(attempt, Failure.CONNECT, 11.0)
+    assert again.attempt.replica is late
+
+
+def test_an_answer_that_breaks_off_is_not_sent_again():
+    dispatcher, ends = build("a", "b")
+    attempt = sent(dispatcher, model="m")
+    dispatcher.headers_received(attempt, 200)
+    dispatcher.progress(attempt, 40, 11.0)
+    (action,) = dispatcher.attempt_failed(attempt, Failure.RESET, 12.0)
+    assert isinstance(action, Abort)
+    assert (action.request, action.code) == (attempt.request, "upstream_failed")
+    assert attempt.replica.in_flight_output_tokens == 0
+    assert ends.requests == [("q", State.FAILED, "a", 12.0)]
+
+
+def test_a_client_that_leaves_cancels_its_attempt_once():
+    dispatcher, ends = build("a")
+    attempt = sent(dispatcher, model="m")
+    (action,) = dispatcher.client_gone(attempt.request, 11.0)
+    assert isinstance(action, Cancel)
+    assert action.attempt is attempt
+    assert attempt.request.attempt is None
+    assert dispatcher.client_gone(attempt.request, 12.0) == ()
+    assert ends.requests == [("q", State.GONE, "a", 11.0)]
+
+
+def test_a_client_that_left_before_its_request_was_routed_is_told_as_gone():
+    dispatcher, ends = build("a")
+    request = Request("q", RequestFacts(), 10.0)
+    assert dispatcher.client_gone(request, 11.0) == ()
+    assert ends.requests == [("q", State.GONE, None, 11.0)]
+
+
+def test_a_replica_that_left_the_fleet_finishes_its_attempt():
+    dispatcher, _ = build("a")
+    attempt = sent(dispatcher, model="m", prompt_tokens=5)
+    replica = dispatcher.fleet.remove("a")
+    dispatcher.headers_received(attempt, 200)
+    dispatcher.attempt_ended(attempt, 11.0)
+    assert (replica.in_flight, replica.in_flight_prompt_tokens) == (0, 0)
+
+
+def test_an_unknown_model_is_refused_with_those_that_are_served():
+    dispatcher, ends = build("a", models=["z", "m"])
+    request, (action,) = arrive(dispatcher, model="gpt-9")
+    assert (action.status, action.code, action.retry_after_s) == (404, "model_not_found", None)
+    assert action.message == "The model `gpt-9` does not exist. Models served: m, z."
+    assert request.status == 404
+    assert ends.requests == [("q", State.REFUSED, None, 10.0)]
+
+
+def test_an_unknown_model_with_nothing_ready_names_none():
+    dispatcher, _ = build("a")
+    dispatcher.health_seen(dispatcher.fleet.replicas["a"], healthy=False, reason="down")
+    _, (action,) = arrive(dispatcher, model="gpt-9")
+    assert action.message == "The model `gpt-9` does not exist. Models served: none yet."
+
+
+@pytest.mark.parametrize("model", ["m", None])
+def test_a_model_whose_replicas_are_down_is_refused_for_now(model):
+    dispatcher, _ = build("a")
+    dispatcher.health_seen(dispatcher.fleet.replicas["a"], healthy=False, reason="down")
+    _, (action,) = arrive(dispatcher, model=model)
+    assert (action.status, action.code, action.retry_after_s) == (503, "no_replica_ready", 1)
+
+
+def test_while_a_replica_has_not_listed_its_models_none_is_unknown():
+    dispatcher, _ = build("a")
+    dispatcher.fleet.add("new", "http://new")
+    _, (action,) = arrive(dispatcher, model="gpt-9")
+    assert action.status == 503
+
+
+def test_an_empty_fleet_knows_of_no_model_that_it_does_not_exist():
+    dispatcher, _ = build()
+    _, (action,) = arrive(dispatcher, model="m")
+    assert (action.status, action.code) == (503, "no_replica_ready")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (lambda _: 1 / 0, ZeroDivisionError),
+        (lambda _: None, AttributeError),
+        (lambda replicas: (replicas[0], "no Choice"), AttributeError),
+        (lambda _: Choice(Replica("a", "http://a"), "same name, not the same"), ValueError),
+        (lambda _: Choice(None, "nobody"), ValueError),
+        (lambda replicas: Choice(replicas[0], None), TypeError),
+        (lambda replicas: Choice(replicas[0], ["no", "string"]), TypeError),
+    ],
+)
+def test_a_policy_that_misbehaves_costs_no_request(answer, error):
+    dispatcher, ends = build("a", "b", policy=Scripted(answer))
+    first = sent(dispatcher, "q1", model="m")
+    second = sent(dispatcher, "q2", model="m")
+    assert {first.replica.name, second.replica.name} == {"a", "b"}
+    assert dispatcher.counters.policy_errors == 2
+    assert dispatcher.counters.choices == {"fallback": 2}
+    assert [type(raised) for raised in ends.errors] == [error, error]
+
+
+def test_a_policy_that_picks_whom_the_request_failed_on_is_corrected():
+    keep = []
+    dispatcher, _ = build("a", "b", policy=Scripted(lambda _: Choice(keep[0], "always a")))
+    keep.append(dispatcher.fleet.replicas["a"])
+    attempt = sent(dispatcher, model="m")
+    assert attempt.replica.name == "a"
+    (again,) = dispatcher.attempt_failed(attempt, Failure.CONNECT, 11.0)
+    assert again.attempt.replica.name == "b"
+    assert dispatcher.counters.choices == {"always a": 1, "fallback": 1}
+
+
+def test_reasons_without_end_are_counted_as_other():
+    numbers = iter(range(1000))
+    policy = Scripted(lambda replicas: Choice(replicas[0], f"reason {next(numbers)}"))
+    dispatcher, _ = build("a", policy=policy)
+    for number in range(MAX_REASONS + 20):
+        sent(dispatcher, f"q{number}", model="m")
+    assert dispatcher.counters.choices["other"] == 20
+    assert len(dispatcher.counters.choices) == MAX_REASONS + 1
+
+
+def test_a_sample_is_passed_on_and_expires():
+    dispatcher, _ = build("a")
+    attempt = sent(dispatcher, model="m")
+    replica = attempt.replica
+    assert dispatcher.sampled(replica, Sample(running=4, waiting=1, kv_occupancy=0.5), 20.0) == ()
+    assert (replica.running, replica.waiting, replica.kv_occupancy) == (4, 1, 0.5)
+    assert replica.unseen == 0
+    assert dispatcher.tick(22.0) == ()
+    assert replica.running == 4
+    dispatcher.tick(22.1)
+    assert (replica.running, replica.waiting, replica.kv_occupancy) == (None, None, None)
+    assert dispatcher.sample_failed(replica, "HTTP 500") == ()
+    assert replica.poll_error == "HTTP 500"
+    assert replica.ready
