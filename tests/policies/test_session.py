@@ -80,6 +80,18 @@ def test_a_crowded_home_is_passed_over_and_taken_again_when_it_empties():
     assert choose("u", replicas).replica is home
 
 
+def test_the_request_itself_counts_for_the_bound():
+    # 10 + 22 requests and the new one: ceil(1.25 x 33 / 4) = 11, so an eleventh may come.
+    replicas = fleet(4)
+    place = replicas.index(choose("u", replicas).replica)
+    loads = [8, 7, 7]
+    loads.insert(place, 10)
+    busy = [replace(replica, in_flight=n) for replica, n in zip(replicas, loads, strict=True)]
+    assert choose("u", busy).reason == "session"
+    busy[place] = replace(busy[place], in_flight=11)
+    assert choose("u", busy).reason == "session_overflow"
+
+
 def test_overflow_goes_where_the_session_would_go_without_its_home():
     replicas = fleet(4, in_flight=8)
     place = replicas.index(choose("u", replicas).replica)
