@@ -130,13 +130,14 @@ class BlockPool:
 
         There are several when two sequences compute the same prefix at the same time.
         """
-        if unit.key is None:
+        key = unit.key
+        if key is None:
             return
-        known = self._found_by.setdefault(unit.key, unit)
+        known = self._found_by.setdefault(key, unit)
         if known is not unit:
             if known.blocks < unit.blocks:
-                self._found_by[unit.key], unit = unit, known
-            self._twins.setdefault(unit.key, []).append(unit)
+                self._found_by[key], unit = unit, known
+            self._twins.setdefault(key, []).append(unit)
 
     def _let_go(self, unit: Unit) -> None:
         """``unit`` is empty and must not be found any more."""

@@ -145,6 +145,11 @@ class Engine:
         """Prompt tokens found there."""
         return self._cache.prefix_hits_total
 
+    @property
+    def slowdown(self) -> float:
+        """Factor on the time of every step."""
+        return self._slowdown
+
     def generated(self, sequence: Sequence) -> int:
         """Output tokens that ``sequence`` has by now."""
         if sequence.state is State.DECODE:

@@ -1,0 +1,1 @@
+"""The simulated replica: the engine of ``loadgen.engine`` behind an OpenAI-compatible server."""

@@ -1,0 +1,16 @@
+"""Where the handlers find what they share."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from loadgen.replica.flavours.base import Flavour
+from loadgen.replica.simulated import SimulatedReplica
+
+REPLICA: Final = web.AppKey("REPLICA", SimulatedReplica)
+FLAVOUR: Final = web.AppKey("FLAVOUR", Flavour)
+
+REQUEST_ID: Final = "request_id"
+"""Key, in a request, of the id that it came with or was given."""
