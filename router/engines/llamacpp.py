@@ -37,7 +37,7 @@ class Llamacpp:
     def parse(self, page: bytes) -> Sample:
         """The gauges; see :class:`router.engines.base.Dialect`.
 
-        The slots tell what runs; what waits stands on the metrics page only. Builds before 2025
+        The slots tell what runs; what waits stands on the metrics page only. Older builds
         published a KV gauge too.
         """
         if page.lstrip()[:1] == b"[":

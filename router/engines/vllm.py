@@ -1,8 +1,8 @@
 """vLLM, and what speaks like it (llm-d's simulator, ``pointsman replica``).
 
 Names as published by vLLM 0.32, with those of earlier versions behind them: the KV gauge was
-``gpu_cache_usage_perc`` until 0.9, and the prefix-cache counters began with ``gpu_``. The shares
-are 0 to 1 in spite of ``perc``.
+``gpu_cache_usage_perc`` once, and the prefix-cache counters began with ``gpu_``, and counted blocks
+in the first versions (the hit rate is the same). Shares are 0 to 1 in spite of ``perc``.
 """
 
 from __future__ import annotations

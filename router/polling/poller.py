@@ -136,7 +136,9 @@ class Poller:
     def _begin(self, replica: Replica) -> None:
         self._tell_stretch()
         watching = self._watches[replica].run()
-        self._tasks[replica] = asyncio.create_task(watching, name=f"watch {replica.name}")
+        task = asyncio.create_task(watching, name=f"watch {replica.name}")
+        task.add_done_callback(self._tell_end)
+        self._tasks[replica] = task
 
     def _tell_stretch(self) -> None:
         """Warn once when samples grow too old to be believed before the next one comes."""
@@ -152,6 +154,12 @@ class Poller:
             self.interval_s,
             config.sample_lifetime_s,
         )
+
+    def _tell_end(self, task: asyncio.Task[None]) -> None:
+        """A watch ends when it is told to; any other end is a bug and must not go unseen."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.counters.errors += 1
+            log.critical("%s ended by an unforeseen error", task.get_name(), exc_info=error)
 
     def _end(self, task: asyncio.Task[None]) -> None:
         task.cancel()

@@ -172,6 +172,19 @@ async def test_an_unforeseen_error_is_logged_counted_and_survived(fake, caplog):
     assert told[0].exc_info is not None
 
 
+async def test_a_watch_that_ends_by_itself_is_told(fake, caplog):
+    async def sick_sleep(seconds):
+        raise ZeroDivisionError("sick sleep")
+
+    poller = Poller(PollingConfig(), FleetState(), sleep=sick_sleep)
+    poller.watch(poller._sink.add("r", fake.url))
+    await poller.start()
+    await until(lambda: poller.counters.errors)
+    await poller.aclose()
+    told = [r.getMessage() for r in caplog.records if r.levelno == logging.CRITICAL]
+    assert told == ["watch r ended by an unforeseen error"]
+
+
 async def test_one_replicas_trouble_is_not_anothers(rig, fake):
     sick = FakeReplica()
     sick.answers = {"/health": (500, b""), "/metrics": (200, page("vllm_0_8.txt")[:300])}
