@@ -72,7 +72,10 @@ class FleetState:
         return any(r.models is None or r.serves(model) for r in self.replicas.values())
 
     def uniform(self) -> bool:
-        """Whether all ready replicas serve the same, so that a request need not name a model."""
+        """Whether all ready replicas serve the same, so that a request need not name a model.
+
+        Asked for each request that names none, so it is remembered until the fleet changes.
+        """
         if self._uniform is None:
             self._uniform = len({r.models for r in self.replicas.values() if r.ready}) <= 1
         return self._uniform
