@@ -17,6 +17,7 @@ import click
 
 from router import __version__
 from router.nearest import did_you_mean
+from router.purposes import purpose
 from router.selfcheck import ForeignPackageError, check_packages
 
 if TYPE_CHECKING:
@@ -63,19 +64,15 @@ class CommandGroup(click.Group):
             ctx.fail(f"no such command {name!r}{did_you_mean(name, names)}")
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's signature
+        formatter: click.HelpFormatter,
+    ) -> None:
         """Write each command with its purpose; one that cannot be imported says so."""
-        rows: list[tuple[str, str]] = []
-        for name in self.list_commands(ctx):
-            try:
-                command = self.get_command(ctx, name)
-            except click.ClickException as error:
-                rows.append((name, f"({error.message})"))
-                continue
-            if command is not None and not command.hidden:
-                rows.append((name, command.get_short_help_str(limit=70)))
+        rows = {entry.name: purpose(entry) or _imported_purpose(entry) for entry in _entries()}
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl(sorted(rows.items()))
 
 
 @click.group(
@@ -151,6 +148,13 @@ def _imported(entry: EntryPoint) -> click.Command:
         msg = f"the command {entry.name!r} cannot be loaded: {entry.value} is no click command"
         raise click.ClickException(msg)
     return command
+
+
+def _imported_purpose(entry: EntryPoint) -> str:
+    try:
+        return _imported(entry).get_short_help_str(limit=200)
+    except click.ClickException as error:
+        return f"({error.message})"
 
 
 def _sentence(error: click.ClickException) -> str:
