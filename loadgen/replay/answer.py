@@ -16,14 +16,14 @@ _BROKEN_OFF = frozenset({"abort", "error"})
 """Finish reasons with which engines say, inside a 200 stream, that they gave up."""
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[msgspec.Raw] | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
@@ -56,7 +56,7 @@ class Usage(msgspec.Struct):
         return None if details is None else details.cached_tokens
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: Usage | None = None
     error: object = None

@@ -76,7 +76,9 @@ async def first_model(session: aiohttp.ClientSession, url: str) -> str:
     except (aiohttp.ClientError, TimeoutError) as error:
         raise ServerError(f"{url} cannot be reached: {_describe(error)}") from error
     except (msgspec.DecodeError, IndexError) as error:
-        raise ServerError(f"{url}/v1/models lists no model; name one with --model") from error
+        raise ServerError(
+            f"{url}/v1/models lists no model (is a replica ready?); name one with --model"
+        ) from error
 
 
 def request_body(request: TraceRequest, prompt: str, model: str, endpoint: Endpoint) -> bytes:
