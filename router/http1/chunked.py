@@ -9,7 +9,6 @@ dictionary look-up.
 from __future__ import annotations
 
 import re
-from enum import IntEnum
 
 from router.http1.errors import ProtocolError
 from router.http1.fields import TOKEN, VALUE
@@ -28,21 +27,19 @@ _SIZES = {b"%x" % size: size for size in range(1, 4096)} | {
 """The sizes that token streams have, so that they need not be parsed."""
 
 
-class _Phase(IntEnum):
-    SIZE = 0
-    DATA = 1
-    DATA_END = 2
-    TRAILER = 3
-    ENDED = 4
+# Plain numbers: looking up an enum's member costs more than the rest of the common case.
+_SIZE, _DATA, _DATA_END, _TRAILER, _ENDED = range(5)
 
 
 class ChunkedBody:
     """The framing of one chunked body, fed in any pieces."""
 
-    __slots__ = ("_left", "_line", "_phase", "_trailer_bytes")
+    __slots__ = ("_left", "_line", "_phase", "_trailer_bytes", "at_boundary")
 
     def __init__(self) -> None:
-        self._phase = _Phase.SIZE
+        self.at_boundary = True
+        """Whether the next byte begins a new chunk."""
+        self._phase = _SIZE
         self._left = 0
         self._line = b""
         self._trailer_bytes = 0
@@ -50,12 +47,7 @@ class ChunkedBody:
     @property
     def ended(self) -> bool:
         """Whether the last chunk and the trailer were seen."""
-        return self._phase is _Phase.ENDED
-
-    @property
-    def at_boundary(self) -> bool:
-        """Whether the next byte begins a new chunk."""
-        return self._phase is _Phase.SIZE and not self._line
+        return self._phase == _ENDED
 
     def scan(self, data: bytes) -> int:
         """Walk over ``data``; returns where the message ends in it, or -1 if it does not.
@@ -63,10 +55,10 @@ class ChunkedBody:
         Raises:
             ProtocolError: The framing is malformed.
         """
-        if self._phase is _Phase.SIZE and not self._line:
+        if self.at_boundary:
             at = data.find(_CRLF, 0, 8)
             size = _SIZES.get(data[:at])
-            if size and at + size + 4 == len(data) and data.endswith(_CRLF):
+            if size and at + size + 4 == len(data) and data[-2:] == _CRLF:
                 return -1
         return self._walk(data, None)
 
@@ -77,21 +69,22 @@ class ChunkedBody:
     def _walk(self, data: bytes, pieces: list[bytes] | None) -> int:
         at, end = 0, len(data)
         while at < end:
-            if self._phase is _Phase.DATA:
+            if self._phase == _DATA:
                 stop = min(at + self._left, end)
                 if pieces is not None:
                     pieces.append(data[at:stop])
                 self._left -= stop - at
                 at = stop
                 if not self._left:
-                    self._phase = _Phase.DATA_END
+                    self._phase = _DATA_END
                 continue
             line, at = self._take_line(data, at)
             if line is not None:
                 self._line_done(line)
-                if self._phase is _Phase.ENDED:
-                    return at
-        return -1
+                if self._phase == _ENDED:
+                    break
+        self.at_boundary = self._phase == _SIZE and not self._line
+        return at if self._phase == _ENDED else -1
 
     def _take_line(self, data: bytes, at: int) -> tuple[bytes | None, int]:
         """The line that ends next, without its CRLF; None, and kept, if it does not end here."""
@@ -111,12 +104,12 @@ class ChunkedBody:
         """Bound what is kept of a line, and refuse at once what cannot become one."""
         line = self._line
         too_long = len(line) > (
-            _MAX_TRAILER_BYTES if self._phase is _Phase.TRAILER else _MAX_SIZE_LINE_BYTES
+            _MAX_TRAILER_BYTES if self._phase == _TRAILER else _MAX_SIZE_LINE_BYTES
         )
         body = line.removesuffix(b"\r")
-        if self._phase is _Phase.DATA_END:
+        if self._phase == _DATA_END:
             bad = bool(body)
-        elif self._phase is _Phase.SIZE:
+        elif self._phase == _SIZE:
             bad = bool(body) and not _UNFINISHED_SIZE_LINE.fullmatch(body)
         else:
             bad = b"\r" in body
@@ -125,20 +118,20 @@ class ChunkedBody:
             raise ProtocolError(msg)
 
     def _line_done(self, line: bytes) -> None:
-        if self._phase is _Phase.SIZE:
+        if self._phase == _SIZE:
             self._size_line(line)
-        elif self._phase is _Phase.DATA_END:
+        elif self._phase == _DATA_END:
             if line:
                 msg = "A chunk is longer than its size says."
                 raise ProtocolError(msg)
-            self._phase = _Phase.SIZE
+            self._phase = _SIZE
         elif line:
             self._trailer_bytes += len(line)
             if self._trailer_bytes > _MAX_TRAILER_BYTES or not _TRAILER_LINE.fullmatch(line):
                 msg = "A trailer field is malformed or too long."
                 raise ProtocolError(msg)
         else:
-            self._phase = _Phase.ENDED
+            self._phase = _ENDED
 
     def _size_line(self, line: bytes) -> None:
         match = _SIZE_LINE.fullmatch(line)
@@ -146,4 +139,4 @@ class ChunkedBody:
             msg = "A chunk size is malformed."
             raise ProtocolError(msg)
         self._left = int(match[1], 16)
-        self._phase = _Phase.DATA if self._left else _Phase.TRAILER
+        self._phase = _DATA if self._left else _TRAILER

@@ -93,10 +93,10 @@ class Exchange:
         "_held",
         "_known",
         "_plane",
+        "_reframed",
         "_request",
         "_request_id",
         "_upstream",
-        "_wrap",
         "method",
     )
 
@@ -117,7 +117,7 @@ class Exchange:
         self._answer_head = b""
         self._event_stream = False
         self._at_boundary = False
-        self._wrap = False
+        self._reframed = False
         self._decoder: ChunkedBody | None = None
 
     # -- from the client's side ---------------------------------------------------------------
@@ -225,18 +225,15 @@ class Exchange:
     def relay(self, data: bytes) -> None:
         """Pass on bytes of the answer's body."""
         tokens = data.count(_EVENT) if self._event_stream else 0
-        if self._wrap:
-            data = _chunk(data)
-        elif self._decoder is not None:
-            pieces: list[bytes] = []
-            self._decoder.decode(data, pieces)
-            data = b"".join(pieces)
+        if self._reframed:
+            data = self._reframe(data)
         if self._answer_head:
             data = self._answer_head + data
             self._answer_head = b""
         self._client.write(data)
-        attempt, plane = self._attempt, self._plane
+        attempt = self._attempt
         if attempt is not None:
+            plane = self._plane
             plane.dispatcher.progress(attempt, tokens, plane.now())
 
     def flush(self) -> None:
@@ -248,7 +245,7 @@ class Exchange:
     def response_ended(self) -> None:
         """The answer is complete."""
         self.flush()
-        if self._wrap:
+        if self._reframed and self._decoder is None:
             self._client.write(b"0\r\n\r\n")
         attempt, plane = self._attempt, self._plane
         assert attempt is not None  # noqa: S101 - no answer without an attempt
@@ -322,11 +319,21 @@ class Exchange:
                 return b""
             return b"\r\nContent-Length: %d" % length
         if self._known.head.minor == 1:
-            self._wrap = head.body is BodyKind.CLOSE
+            self._reframed = head.body is BodyKind.CLOSE
             return b"\r\nTransfer-Encoding: chunked"
-        self._decoder = ChunkedBody() if head.body is BodyKind.CHUNKED else None
+        if head.body is BodyKind.CHUNKED:
+            self._reframed = True
+            self._decoder = ChunkedBody()
         self._close_after = True
         return b""
+
+    def _reframe(self, data: bytes) -> bytes:
+        """The bytes as they go to a client that cannot have them as they came."""
+        if self._decoder is None:
+            return _chunk(data)
+        pieces: list[bytes] = []
+        self._decoder.decode(data, pieces)
+        return b"".join(pieces)
 
     def _connection_line(self) -> bytes:
         if self._close_after:

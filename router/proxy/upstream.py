@@ -130,16 +130,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came; what belongs to the response is relayed at once."""
-        recipient = self._recipient
+        recipient, body = self._recipient, self._body
         if recipient is None:
             self.transport.abort()  # bytes that answer no request: never for the next one
             return
         try:
-            if self._body is None:
+            if body is None:
                 self._head_data(recipient, data)
+                recipient.flush()
+                return
+            end = body.scan(data)
+            if end < 0:
+                recipient.relay(data)
             else:
-                self._body_data(recipient, self._body, data)
-            recipient.flush()
+                self._finish(recipient, data, end)
         except ProtocolError:
             self._fail(Failure.PROTOCOL)
 
@@ -220,16 +224,12 @@ class UpstreamConnection(asyncio.Protocol):
         elif kind is BodyKind.LENGTH and length == len(data):
             self._finish(recipient, data, length)
         else:
-            self._body = _body(kind, length)
-            if data:
-                self._body_data(recipient, self._body, data)
-
-    def _body_data(self, recipient: Recipient, body: Body, data: bytes) -> None:
-        end = body.scan(data)
-        if end < 0:
-            recipient.relay(data)
-        else:
-            self._finish(recipient, data, end)
+            body = self._body = _body(kind, length)
+            end = body.scan(data)
+            if end >= 0:
+                self._finish(recipient, data, end)
+            elif data:
+                recipient.relay(data)
 
     def _finish(self, recipient: Recipient, data: bytes, end: int) -> None:
         """The response ends at ``end`` in ``data``; what comes after it belongs to nobody."""
