@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
-    from router.config import Config
+    from router.config.structs import Config
     from router.core.replica import Replica
     from router.core.sample import Sample
     from router.telemetry.status import Traffic

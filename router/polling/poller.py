@@ -14,7 +14,7 @@ from router.polling.watch import Counters, Pace, Watch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from router.config import PollingConfig
+    from router.config.structs import PollingConfig
     from router.core.replica import Replica
     from router.polling.sink import Sink
 

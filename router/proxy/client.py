@@ -18,7 +18,7 @@ from router.proxy.answers import CONTINUE, Answer
 from router.proxy.exchange import Exchange
 
 if TYPE_CHECKING:
-    from router.config import LimitsConfig
+    from router.config.structs import LimitsConfig
     from router.proxy.exchange import Plane as ExchangePlane
     from router.proxy.heads import KnownRequest, RequestHeads
 

@@ -19,7 +19,7 @@ from router.telemetry.status import Traffic
 if TYPE_CHECKING:
     from random import Random
 
-    from router.config import Config
+    from router.config.structs import Config
     from router.core.dispatcher import Dispatcher
     from router.core.request import Request
     from router.proxy.exchange import Exchange

@@ -20,7 +20,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from router.config import PollingConfig
+from router.config.structs import PollingConfig
 from router.core.fleet import FleetState
 from router.engines.catalogue import VLLM
 from router.polling.client import ReplicaClient

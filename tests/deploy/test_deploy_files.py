@@ -8,9 +8,9 @@ import click
 import pytest
 import yaml
 
-from router import cli
 from router.addresses import parse_address
-from router.configfile import load_config
+from router.cli import root as cli
+from router.config.loading import load_config
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

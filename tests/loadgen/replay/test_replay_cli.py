@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from loadgen.replay.cli import command
 from loadgen.replay.report import load_report
-from router.cli import run
+from router.cli.root import run
 from tests.fakes.scripted_server import LAST_CHUNK, chunk, head, prompt_tokens_of, text_of, token
 
 MOONCAKE = "".join(

@@ -7,8 +7,9 @@ import click
 import pytest
 
 from policies.registry import PolicyError
-from router import __version__, cli
-from router.config import ConfigError
+from router import __version__
+from router.cli import root as cli
+from router.config.structs import ConfigError
 
 POINTSMAN = str(Path(sys.executable).with_name("pointsman"))
 
@@ -164,7 +165,7 @@ def imported_by(*arguments):
     """What is printed, and which slow modules are imported for it."""
     slow = {"aiohttp", "rich", "yaml", "importlib.metadata", "msgspec", "uvloop"}
     code = (
-        f"import sys; from router import cli; cli.run({arguments});"
+        f"import sys; from router.cli import root as cli; cli.run({arguments});"
         f"print('imported:', *sorted({slow} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -202,7 +203,7 @@ def test_a_closed_reader_at_the_last_flush_is_quiet(tmp_path):
     script = tmp_path / "late.py"
     script.write_text(
         "import os, sys\n"
-        "from router import cli\n"
+        "from router.cli import root as cli\n"
         "reader, writer = os.pipe()\n"
         "os.close(reader)\n"
         "os.dup2(writer, 1)\n"

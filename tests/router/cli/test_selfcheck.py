@@ -4,7 +4,7 @@ from base64 import urlsafe_b64encode
 
 import pytest
 
-from router.selfcheck import PACKAGES, ForeignPackageError, check_packages
+from router.cli.selfcheck import PACKAGES, ForeignPackageError, check_packages
 
 
 @pytest.fixture

@@ -6,9 +6,10 @@ import pytest
 
 from policies.contract import Option
 from policies.registry import PolicyInfo
-from router import cli, commands
-from router.config import Config
-from router.configfile import parse_config
+from router.cli import commands
+from router.cli import root as cli
+from router.config.loading import parse_config
+from router.config.structs import Config
 
 
 @pytest.fixture

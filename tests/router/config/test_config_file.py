@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config import Config, ConfigError, PolicyConfig, PollingConfig, ReplicaConfig
-from router.configfile import MAX_FILE_BYTES, load_config, parse_config
+from router.config.loading import MAX_FILE_BYTES, load_config, parse_config
+from router.config.structs import Config, ConfigError, PolicyConfig, PollingConfig, ReplicaConfig
 
 ENVIRON = {"PORT": "8000", "NAME": "gpu", "DIGITS": "0123", "WORD": "many", "YES": "yes"}
 

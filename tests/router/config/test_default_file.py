@@ -2,10 +2,10 @@ import msgspec
 import pytest
 import yaml
 
-from router import config
-from router.config import Config, ReplicaConfig
-from router.configfile import parse_config
-from router.defaultfile import WIDTH, default_file, field_docs
+from router.config import structs as config
+from router.config.defaultfile import WIDTH, default_file, field_docs
+from router.config.loading import parse_config
+from router.config.structs import Config, ReplicaConfig
 
 STRUCTS = [
     value

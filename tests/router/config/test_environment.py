@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.environment import UnsetVariableError, expand
+from router.config.environment import UnsetVariableError, expand
 
 ENVIRON = {"HOST": "gpu-1", "EMPTY": "", "TRICKY": "${HOST} $$"}
 

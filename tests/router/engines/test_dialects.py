@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config import ENGINES
+from router.config.structs import ENGINES
 from router.core.sample import Sample
 from router.engines.base import UnrecognisedPageError
 from router.engines.catalogue import DIALECTS, by_name, recognise

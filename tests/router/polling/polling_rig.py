@@ -9,7 +9,7 @@ from random import Random
 
 from aiohttp import web
 
-from router.config import PollingConfig
+from router.config.structs import PollingConfig
 from router.core.fleet import FleetState
 from router.polling.poller import Poller
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from polling_rig import FakeReplica, Hang, ListeningFleet, page, rigged, started, until
 
-from router.config import PollingConfig
+from router.config.structs import PollingConfig
 from router.core.fleet import FleetState
 from router.polling.poller import JITTER, Poller
 

@@ -5,7 +5,7 @@ import itertools
 from random import Random
 
 from policies.base import Choice
-from router.config import Config
+from router.config.structs import Config
 from router.core.dispatcher import Dispatcher
 from router.core.fleet import FleetState
 from router.proxy.plane import DataPlane

@@ -1,7 +1,7 @@
 """The default configuration as a commented file, written from the structs themselves.
 
-The comments are the docstrings under the fields of :mod:`router.config`. Python drops these at
-run time, so they are read from the source.
+The comments are the docstrings under the fields of :mod:`router.config.structs`. Python drops these
+at run time, so they are read from the source.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import msgspec
 from msgspec import NODEFAULT
 from msgspec.inspect import Field, ListType, StructType, type_info
 
-from router import config
-from router.config import Config
+from router.config import structs as config
+from router.config.structs import Config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,7 +28,7 @@ def check_packages(home: Path | None = None) -> None:
     Raises:
         ForeignPackageError: One is shadowed or was overwritten.
     """
-    home = Path(__file__).resolve().parents[1] if home is None else home
+    home = Path(__file__).resolve().parents[2] if home is None else home
     recorded = _recorded(home)
     for name in PACKAGES:
         ours = home / name / "__init__.py"

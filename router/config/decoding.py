@@ -1,4 +1,4 @@
-"""From plain data to :class:`router.config.Config`, with errors that a person can act on.
+"""From plain data to :class:`router.config.structs.Config`, with errors that a person can act on.
 
 msgspec decodes strictly and names the path of the first mistake. Its words are for programmers
 (``Expected `array`, got `str```), so they are translated here.
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import inspect
 
-from router.config import Config, ConfigError
+from router.config.structs import Config, ConfigError
 from router.nearest import did_you_mean
 
 if TYPE_CHECKING:
-    from router.yamltree import Tree
+    from router.config.yamltree import Tree
 
 _COMPLAINT = re.compile(r"(?P<problem>.*?)(?: - at (?:`key` in )?`(?P<path>\$.*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<key>.*)`", re.DOTALL)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from policies.registry import PolicyError, available, load
-from router.config import ConfigError
-from router.configfile import load_config
+from router.config.loading import load_config
+from router.config.structs import ConfigError
 
 if TYPE_CHECKING:
     from policies.registry import PolicyInfo
@@ -64,7 +64,7 @@ def config_command(file: Path | None) -> None:
         check_file(file)
         click.echo(f"{file}: ok")
         return
-    from router.defaultfile import default_file  # noqa: PLC0415 - reads the source; --check need not
+    from router.config.defaultfile import default_file  # noqa: PLC0415 - reads the source; --check need not
 
     click.echo(default_file(), nl=False)
 

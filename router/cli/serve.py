@@ -14,10 +14,10 @@ import uvloop
 
 from router.addresses import Address, AddressError, parse_address
 from router.app import App
-from router.config import Config, ConfigError, PolicyConfig, ReplicaConfig
-from router.configfile import load_config
+from router.config.loading import load_config
+from router.config.rules import check_config
+from router.config.structs import Config, ConfigError, PolicyConfig, ReplicaConfig
 from router.logs import set_up_logging
-from router.rules import check_config
 
 SECOND_SIGNAL_STATUS = 1
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from router.config import Config, ConfigError
-from router.decoding import at_line, decode, shown
-from router.rules import check_config
-from router.yamltree import Tree, read_yaml
+from router.config.decoding import at_line, decode, shown
+from router.config.rules import check_config
+from router.config.structs import Config, ConfigError
+from router.config.yamltree import Tree, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from router.addresses import Address, AddressError, parse_address
-from router.config import ENGINES, LOG_LEVELS, Config, ConfigError
+from router.config.structs import ENGINES, LOG_LEVELS, Config, ConfigError
 from router.nearest import did_you_mean
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from router import __version__
+from router.cli.purposes import purpose
+from router.cli.selfcheck import ForeignPackageError, check_packages
 from router.nearest import did_you_mean
-from router.purposes import purpose
-from router.selfcheck import ForeignPackageError, check_packages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ USAGE_ERROR = 2
 INTERRUPTED = 130
 READER_GONE = 1
 
-_USERS_MISTAKES = (("router.config", "ConfigError"), ("policies.contract", "PolicyError"))
+_USERS_MISTAKES = (("router.config.structs", "ConfigError"), ("policies.contract", "PolicyError"))
 
 
 class CommandGroup(click.Group):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from router.config import ConfigError
-from router.environment import UnsetVariableError, expand
+from router.config.environment import UnsetVariableError, expand
+from router.config.structs import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,7 @@ from harness import House, pieces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config import LimitsConfig
+from router.config.structs import LimitsConfig
 from router.core.request import State
 
 BODY = b'{"model":"m","prompt":"x"}'

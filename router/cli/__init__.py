@@ -1,0 +1,1 @@
+"""The command ``pointsman`` and the subcommands of the proxy."""

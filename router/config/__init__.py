@@ -1,0 +1,1 @@
+"""The configuration: from one YAML file to checked structs, one room for each step."""
