@@ -19,7 +19,7 @@ from router.telemetry.telemetry import Telemetry
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from router.config.structs import Config
     from router.core.replica import Replica
@@ -105,6 +105,10 @@ class FleetEvents:
         self._dispatcher = dispatcher
         self._plane = plane
 
+    def look_began(self, replica: Replica) -> None:
+        """The metrics of ``replica`` were asked for."""
+        self._plane.perform(self._dispatcher.look_began(replica))
+
     def sampled(self, replica: Replica, sample: Sample, now: float) -> None:
         """The metrics of ``replica`` were read."""
         self._plane.perform(self._dispatcher.sampled(replica, sample, now))
@@ -117,6 +121,12 @@ class FleetEvents:
         """The health of ``replica`` was looked at."""
         self._plane.perform(self._dispatcher.health_seen(replica, healthy=healthy, reason=reason))
 
-    def models_seen(self, replica: Replica, models: Iterable[str]) -> None:
+    def engine_seen(self, replica: Replica, engine: str) -> None:
+        """It was found out which engine ``replica`` runs."""
+        self._plane.perform(self._dispatcher.engine_seen(replica, engine))
+
+    def models_seen(
+        self, replica: Replica, models: Iterable[str], entries: Mapping[str, bytes]
+    ) -> None:
         """``replica`` listed its models."""
-        self._plane.perform(self._dispatcher.models_seen(replica, models))
+        self._plane.perform(self._dispatcher.models_seen(replica, models, entries))

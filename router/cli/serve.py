@@ -69,7 +69,9 @@ def command(
         made = [ReplicaConfig(url=url) for url in replicas]
         config = msgspec.structs.replace(config, replicas=made)
     if policy is not None:
-        config = msgspec.structs.replace(config, policy=PolicyConfig(name=policy))
+        same = policy == config.policy.name
+        chosen = config.policy if same else PolicyConfig(name=policy)
+        config = msgspec.structs.replace(config, policy=chosen)
     if host is not None or port is not None:
         listen = _with_flags(config.listen[0] if config.listen else "", host, port)
         config = msgspec.structs.replace(config, listen=[listen])

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from router.addresses import Address, AddressError, parse_address
-from router.config.structs import ENGINES, LOG_LEVELS, Config, ConfigError
+from router.config.structs import LOG_LEVELS, Config, ConfigError
+from router.engines.catalogue import NAMES
 from router.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _check_replicas(config: Config) -> None:
             hint = "" if replica.name else "; give them names when both are meant"
             raise ConfigError(f"{name!r} is the name of {seen[name]} already{hint}", path=path)
         seen[name] = path
-        _check_word(replica.engine, ENGINES, f"{path}.engine")
+        _check_word(replica.engine, NAMES, f"{path}.engine")
 
 
 def _check_aliases(config: Config) -> None:

@@ -11,7 +11,6 @@ import msgspec
 
 from router.addresses import Address, parse_replica_url
 
-ENGINES = ("auto", "vllm", "sglang", "tgi", "trtllm", "llamacpp", "generic")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]

@@ -13,7 +13,7 @@ from router.core.actions import Abort, Actions, Cancel, Refuse, Send
 from router.core.request import Attempt, Failure, Request, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from random import Random
 
     from policies.base import Policy
@@ -151,6 +151,11 @@ class Dispatcher:
 
     # -- events of the fleet ------------------------------------------------------------------
 
+    def look_began(self, replica: Replica) -> Actions:
+        """The metrics of a replica were asked for."""
+        self.fleet.look_began(replica)
+        return ()
+
     def sampled(self, replica: Replica, sample: Sample, now: float) -> Actions:
         """The metrics of a replica were read."""
         self.fleet.sampled(replica, sample, now)
@@ -166,9 +171,16 @@ class Dispatcher:
         self.fleet.health_seen(replica, healthy=healthy, reason=reason)
         return ()
 
-    def models_seen(self, replica: Replica, models: Iterable[str]) -> Actions:
-        """A replica listed its models."""
-        self.fleet.models_seen(replica, models)
+    def engine_seen(self, replica: Replica, engine: str) -> Actions:
+        """It was found out which engine a replica runs."""
+        self.fleet.engine_seen(replica, engine)
+        return ()
+
+    def models_seen(
+        self, replica: Replica, models: Iterable[str], entries: Mapping[str, bytes] | None = None
+    ) -> Actions:
+        """A replica listed its models; ``entries`` is what it says of each."""
+        self.fleet.models_seen(replica, models, entries)
         return ()
 
     def tick(self, now: float) -> Actions:

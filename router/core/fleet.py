@@ -84,12 +84,18 @@ class FleetState:
         """Whether at least one replica is ready."""
         return any(r.ready for r in self.replicas.values())
 
+    def look_began(self, replica: Replica) -> None:
+        """A metrics page was asked for: it cannot know of attempts sent from here on."""
+        replica.unseen_at_look = replica.unseen
+
     def sampled(self, replica: Replica, sample: Sample, now: float) -> None:
         """A metrics page was read."""
         replica.sample = sample
         replica.sampled_s = now
         replica.poll_error = None
-        replica.unseen = 0
+        seen = replica.unseen if replica.unseen_at_look is None else replica.unseen_at_look
+        replica.unseen -= seen
+        replica.unseen_at_look = None
         replica.believe(sample)
 
     def sample_failed(self, replica: Replica, reason: str) -> None:
@@ -105,9 +111,22 @@ class FleetState:
             self._forget()
         return changed
 
-    def models_seen(self, replica: Replica, models: Iterable[str]) -> bool:
-        """The replica listed its models; returns whether that is a change."""
+    def engine_seen(self, replica: Replica, engine: str) -> None:
+        """It was found out which engine the replica runs."""
+        replica.engine = engine
+
+    def models_seen(
+        self, replica: Replica, models: Iterable[str], entries: Mapping[str, bytes] | None = None
+    ) -> bool:
+        """The replica listed its models; returns whether that is a change.
+
+        Args:
+            replica: Who.
+            models: Their ids, adapters among them.
+            entries: What it says of each: a JSON object.
+        """
         listed = frozenset(models)
+        replica.model_entries = entries or {}
         changed = replica.models != listed
         if changed:
             replica.models = listed
@@ -142,6 +161,7 @@ def _snapshot(replica: Replica, now: float) -> dict[str, object]:
     return {
         "name": replica.name,
         "url": replica.url,
+        "engine": replica.engine,
         "ready": replica.ready,
         "healthy": replica.healthy,
         "health_reason": replica.health_reason,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from router.core.sample import Sample
 
 
@@ -16,6 +18,7 @@ class Replica:
 
     __slots__ = (
         "dispatched_total",
+        "engine",
         "failed_total",
         "health_reason",
         "healthy",
@@ -24,6 +27,7 @@ class Replica:
         "in_flight_prompt_tokens",
         "kv_occupancy",
         "last_dispatch",
+        "model_entries",
         "models",
         "name",
         "poll_error",
@@ -31,6 +35,7 @@ class Replica:
         "sample",
         "sampled_s",
         "unseen",
+        "unseen_at_look",
         "url",
         "waiting",
     )
@@ -39,12 +44,16 @@ class Replica:
         self.name = name
         self.url = url
         """Base URL, without a trailing slash."""
+        self.engine: str | None = None
+        """The engine's name, once it is known."""
         self.healthy = False
         self.health_reason = "not polled yet"
         self.models: frozenset[str] | None = None
         """Models and adapters listed by the replica; empty set: it lists none, so it serves any
         (a server without ``/v1/models``); None: not known yet."""
 
+        self.model_entries: Mapping[str, bytes] = {}
+        """What the replica itself says of its models: a JSON object for each."""
         self.sample: Sample | None = None
         """The last sample read, however old."""
         self.sampled_s: float | None = None
@@ -59,6 +68,8 @@ class Replica:
         self.in_flight_prompt_tokens = 0
         self.in_flight_output_tokens = 0
         self.unseen = 0
+        self.unseen_at_look: int | None = None
+        """``unseen`` when the look at the metrics began that is under way; None: none is."""
         self.last_dispatch = 0
         self.dispatched_total = 0
         self.failed_total = 0

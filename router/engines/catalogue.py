@@ -26,6 +26,10 @@ DIALECTS: Final[tuple[Dialect, ...]] = (VLLM, SGLANG, Tgi(), Trtllm(), LLAMACPP,
 """All of them, in the order in which a page is shown to them: the commonest first."""
 
 
+NAMES: Final = (AUTO, *(dialect.name for dialect in DIALECTS))
+"""What the configuration may say."""
+
+
 def by_name(name: str) -> Dialect | None:
     """The dialect of that name; None for ``auto``.
 
@@ -37,8 +41,7 @@ def by_name(name: str) -> Dialect | None:
     for dialect in DIALECTS:
         if dialect.name == name:
             return dialect
-    known = ", ".join((AUTO, *(dialect.name for dialect in DIALECTS)))
-    msg = f"unknown engine {name!r}; known are {known}"
+    msg = f"unknown engine {name!r}; known are {', '.join(NAMES)}"
     raise ValueError(msg)
 
 

@@ -8,6 +8,8 @@ from router.polling.client import Blame, LookFailedError
 from router.polling.models import MODELS_PATH, parse_models
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from router.engines.base import Dialect
     from router.polling.client import Answer, ReplicaClient
 
@@ -39,8 +41,9 @@ class Health:
         """Why ``alive`` is what it is."""
         self.down = False
         """Whether it was looked at and found not alive."""
-        self.models: frozenset[str] | None = None
-        """Models listed since it came alive; empty: any; None: not listed yet."""
+        self.models: Mapping[str, bytes] | None = None
+        """Models listed since it came alive, each with what is said of it; empty: any; None: not
+        listed yet."""
         self.models_reason = ""
         """Why ``models`` is None."""
 
@@ -97,7 +100,7 @@ class Health:
             self._down(str(failure))
 
 
-def _models(answer: Answer) -> frozenset[str]:
+def _models(answer: Answer) -> Mapping[str, bytes]:
     """What the answer lists.
 
     Raises:
@@ -108,6 +111,6 @@ def _models(answer: Answer) -> frozenset[str]:
     # Without the endpoint it serves whatever is asked of it. One that wants a client's key for
     # its list cannot be asked: then its own 404 is the answer to a wrong model.
     if answer.absent or answer.status in _NEEDS_A_KEY:
-        return frozenset()
+        return {}
     msg = f"{MODELS_PATH} answers {answer.status}"
     raise ValueError(msg)

@@ -12,20 +12,23 @@ class _Model(msgspec.Struct):
 
 
 class _List(msgspec.Struct):
-    data: list[_Model]
+    data: list[msgspec.Raw]
 
 
-_DECODER = msgspec.json.Decoder(_List)
+_LIST = msgspec.json.Decoder(_List)
+_MODEL = msgspec.json.Decoder(_Model)
 
 
-def parse_models(body: bytes) -> frozenset[str]:
-    """The ids on a ``/v1/models`` page; engines list LoRA adapters among them.
+def parse_models(body: bytes) -> dict[str, bytes]:
+    """The ids on a ``/v1/models`` page, and the JSON object of each.
+
+    Engines list LoRA adapters among them.
 
     Raises:
         ValueError: It is no such page, or lists nothing.
     """
     try:
-        listed = frozenset(model.id for model in _DECODER.decode(body).data)
+        listed = {_MODEL.decode(entry).id: bytes(entry) for entry in _LIST.decode(body).data}
     except msgspec.MsgspecError as error:
         msg = f"{MODELS_PATH} is not readable: {error}"
         raise ValueError(msg) from error

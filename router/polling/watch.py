@@ -12,7 +12,7 @@ from router.polling.health import Health
 from router.polling.load import Load
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from router.core.replica import Replica
     from router.core.sample import Sample
@@ -122,7 +122,7 @@ class Watch:
         if health.alive:
             await health.list_models(self._pace.clock(), self._pace.models_interval_s())
         if health.models is not None:
-            self._sink.models_seen(self.replica, health.models)
+            self._sink.models_seen(self.replica, health.models.keys(), health.models)
         if was_alive and not health.alive:
             self._load.forget()
         self._report_health()
@@ -132,6 +132,7 @@ class Watch:
         if self._health.down:
             return  # it gets no requests; and while it loads it may look like another engine
         unfit = self._load.unfit
+        self._sink.look_began(self.replica)
         try:
             sample = await self._load.look()
         except LookFailedError as failure:
@@ -202,6 +203,7 @@ class Watch:
     def _tell_engine(self) -> None:
         if self.engine != self._engine_told:
             self._engine_told = self.engine
+            self._sink.engine_seen(self.replica, self.engine)
             log.info("%s: engine %s", self.replica.name, self.engine)
 
     def _tell_gaps(self, sample: Sample) -> None:
@@ -215,5 +217,5 @@ class Watch:
                 )
 
 
-def _named(models: frozenset[str] | None) -> str:
+def _named(models: Mapping[str, bytes] | None) -> str:
     return ", ".join(sorted(models)) if models else "it lists no models and gets any request"

@@ -203,14 +203,16 @@ class DataPlane:
 
     def _model_list(self) -> bytes:
         """The union of what ready replicas list, and the aliases of what is among it."""
-        models = sorted(self.dispatcher.fleet.models())
-        aliases = sorted(alias for alias, model in self.aliases.items() if model in models)
-        data = [{"id": name, "object": "model", "owned_by": "pointsman"} for name in models]
-        data += [
-            {"id": alias, "object": "model", "owned_by": "pointsman", "root": self.aliases[alias]}
-            for alias in aliases
-        ]
-        return msgspec.json.encode({"object": "list", "data": data})
+        entries: dict[str, object] = {}
+        for replica in self.dispatcher.fleet.replicas.values():
+            if replica.ready:
+                for name, entry in replica.model_entries.items():
+                    entries.setdefault(name, msgspec.Raw(entry))
+        for alias, model in sorted(self.aliases.items()):
+            if model in entries:
+                made = {"id": alias, "object": "model", "owned_by": "pointsman", "root": model}
+                entries.setdefault(alias, made)
+        return msgspec.json.encode({"object": "list", "data": list(entries.values())})
 
 
 def _exchange(request: Request) -> Exchange:

@@ -133,6 +133,7 @@ def test_the_snapshot_is_plain_data_about_each_replica():
         kv_block_tokens=16,
         kv_blocks=1000,
     )
+    fleet.engine_seen(replica, "vllm")
     fleet.sampled(replica, sample, 10.0)
     replica.in_flight, replica.in_flight_prompt_tokens = 2, 50
     replica.in_flight_output_tokens, replica.dispatched_total, replica.failed_total = 9, 12, 1
@@ -140,6 +141,7 @@ def test_the_snapshot_is_plain_data_about_each_replica():
     assert first == {
         "name": "a",
         "url": "http://a",
+        "engine": "vllm",
         "ready": True,
         "healthy": True,
         "health_reason": "fine",
@@ -208,3 +210,19 @@ def test_four_states_are_ends():
         State.FAILED,
         State.GONE,
     }
+
+
+def test_a_sample_knows_only_of_attempts_sent_before_it_was_asked_for():
+    fleet = FleetState()
+    replica = fleet.add("a", "http://a")
+    replica.unseen = 2
+    fleet.look_began(replica)
+    replica.unseen += 3
+    fleet.sampled(replica, Sample(running=2), 10.0)
+    assert replica.unseen == 3
+    fleet.look_began(replica)
+    fleet.sample_failed(replica, "too slow")
+    assert replica.unseen == 3
+    fleet.look_began(replica)
+    fleet.sampled(replica, Sample(running=5), 11.0)
+    assert replica.unseen == 0

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.config.structs import ENGINES
 from router.core.sample import Sample
 from router.engines.base import UnrecognisedPageError
 from router.engines.catalogue import DIALECTS, by_name, recognise
@@ -291,7 +290,3 @@ def test_engines_are_found_by_name():
     assert [by_name(d.name) for d in DIALECTS] == list(DIALECTS)
     with pytest.raises(ValueError, match=r"unknown engine 'vlm'; known are auto, vllm, .*generic"):
         by_name("vlm")
-
-
-def test_the_configuration_knows_the_same_engines():
-    assert {"auto", *(d.name for d in DIALECTS)} == set(ENGINES)

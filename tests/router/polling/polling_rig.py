@@ -161,9 +161,9 @@ class ListeningFleet(FleetState):
         self.told.append(("healthy" if healthy else "unhealthy", replica.name))
         return super().health_seen(replica, healthy=healthy, reason=reason)
 
-    def models_seen(self, replica, models):
+    def models_seen(self, replica, models, entries=None):
         self.told.append(("models", replica.name))
-        return super().models_seen(replica, models)
+        return super().models_seen(replica, models, entries)
 
 
 class Rig:

@@ -99,7 +99,7 @@ class House:
         for name in replicas:
             replica = self.fleet.add(name, f"http://{name}")
             self.fleet.health_seen(replica, healthy=True, reason="")
-            self.fleet.models_seen(replica, ["m"])
+            self.fleet.models_seen(replica, ["m"], {"m": b'{"id":"m","max_model_len":8}'})
 
     def client(self):
         protocol = self.plane.protocol()

@@ -61,7 +61,9 @@ def test_models_and_aliases_are_listed():
     house = House(aliases={"nick": "m", "dangling": "unknown"})
     client, down = house.client()
     client.data_received(b"GET /v1/models HTTP/1.1\r\nHost: h\r\n\r\n")
-    assert [entry["id"] for entry in only(down)[1]["data"]] == ["m", "nick"]
+    listed = only(down)[1]["data"]
+    assert listed[0] == {"id": "m", "max_model_len": 8}, "as the replica itself says"
+    assert [entry["id"] for entry in listed] == ["m", "nick"]
 
 
 def test_head_of_an_own_answer_has_no_body():
