@@ -53,6 +53,7 @@ class Engine:
         "_paused_s",
         "_run",
         "_slowdown",
+        "busy_s_total",
         "generated_tokens_total",
         "now_s",
         "prefilled_tokens_total",
@@ -83,6 +84,8 @@ class Engine:
         self.prefilled_tokens_total = 0
         """Tokens computed in prefill, those computed again after a preemption included."""
         self.steps_total = 0
+        self.busy_s_total = 0.0
+        """Time spent in steps."""
         self._slowdown = 1.0
         self._paused_s: float | None = None
         self._run: Run | None = None
@@ -292,6 +295,7 @@ class Engine:
         steps = done - run.done
         decodes.step += steps
         self.steps_total += steps
+        self.busy_s_total += run.end_s(done) - run.end_s(run.done)
         self.generated_tokens_total += steps * decodes.number
         run.done = done
 

@@ -13,7 +13,7 @@ from loadgen.replica.bodies import DetokenizeBody, EmbeddingBody, TokenizeBody, 
 from loadgen.replica.embeddings import embedding
 from loadgen.replica.faults import Change
 from loadgen.replica.flavours.names import FLAVOURS
-from loadgen.replica.gate import FAULTS_PATH, gate, mark
+from loadgen.replica.gate import FAULTS_PATH, gate
 from loadgen.replica.keys import FLAVOUR, REPLICA
 from loadgen.replica.openai import chat_completions, completions, json_response
 from loadgen.replica.refusal import Refusal
@@ -31,7 +31,6 @@ def make_app(replica: SimulatedReplica) -> web.Application:
     app = web.Application(middlewares=[gate], client_max_size=_MAX_BODY_BYTES)
     app[REPLICA] = replica
     app[FLAVOUR] = flavour
-    app.on_response_prepare.append(mark)
     app.add_routes(
         [
             web.post("/v1/chat/completions", chat_completions),
@@ -41,7 +40,7 @@ def make_app(replica: SimulatedReplica) -> web.Application:
             web.post("/tokenize", _tokenize),
             web.post("/detokenize", _detokenize),
             web.get("/health", _health),
-            web.get("/metrics", Scrape()),
+            web.get("/metrics", Scrape().serve),
             web.get(FAULTS_PATH, _show_faults),
             web.post(FAULTS_PATH, _set_faults),
             web.delete(FAULTS_PATH, _clear_faults),

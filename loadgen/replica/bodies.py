@@ -60,7 +60,7 @@ class Message(msgspec.Struct):
 
     role: str
     content: str | list[Part] | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: object = None
 
 
 class ChatBody(Sampling, kw_only=True):
@@ -72,8 +72,8 @@ class ChatBody(Sampling, kw_only=True):
     continue_final_message: bool | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
-    tool_choice: msgspec.Raw | None = None
-    response_format: msgspec.Raw | None = None
+    tool_choice: object = None
+    response_format: object = None
 
 
 class TokenizeBody(msgspec.Struct, kw_only=True):

@@ -64,7 +64,7 @@ class EngineDriver:
         Raises:
             ValueError: It can never fit into the KV cache.
         """
-        self.engine.submit(sequence, self.clock.now_s())
+        self.engine.submit(sequence, self._now_s())
         self._listeners[sequence] = listener
         if streams:
             self._streaming[sequence] = listener
@@ -75,28 +75,28 @@ class EngineDriver:
         if self._listeners.pop(sequence, None) is None:
             return
         self._streaming.pop(sequence, None)
-        self.engine.abort(sequence, self.clock.now_s())
+        self.engine.abort(sequence, self._now_s())
         self._statistics.finished_total["abort"] += 1
         self._arm_soon()
 
     def refresh(self) -> None:
         """Bring the engine, and who waits for it, to the present."""
-        self._pass(self.clock.now_s())
+        self._pass(self._now_s())
         self._arm_soon()
 
     def set_slowdown(self, factor: float) -> None:
         """Make steps ``factor`` times as long from the next one on."""
-        self.engine.set_slowdown(factor, self.clock.now_s())
+        self.engine.set_slowdown(factor, self._now_s())
         self._arm_soon()
 
     def pause(self) -> None:
         """Stand still in the middle of the step."""
-        self.engine.pause(self.clock.now_s())
+        self.engine.pause(self._now_s())
         self._arm_soon()
 
     def resume(self) -> None:
         """Go on after :meth:`pause`."""
-        self.engine.resume(self.clock.now_s())
+        self.engine.resume(self._now_s())
         self._arm_soon()
 
     def close(self) -> None:
@@ -106,8 +106,14 @@ class EngineDriver:
                 handle.cancel()
         self._timer = self._arming = self._due_s = None
 
+    def _now_s(self) -> float:
+        """Virtual time, which stands still until the timer is set again.
+
+        So all that comes in one turn of the loop comes at one moment, and may share a step.
+        """
+        return self.clock.now_s() if self._arming is None else self.engine.now_s
+
     def _arm_soon(self) -> None:
-        """Set the timer once all that came at this moment is submitted: it may share a step."""
         if self._arming is None:
             self._arming = self._loop.call_soon(self._arm)
 
@@ -162,11 +168,11 @@ class EngineDriver:
         if steps:
             tokens = engine.generated_tokens_total - self._seen_tokens
             prefilled = engine.prefilled_tokens_total - self._seen_prefilled
-            gap_s = (engine.now_s - self._seen_s) / steps
+            gap_s = (engine.busy_s_total - self._seen_s) / steps
             if tokens > first_tokens:
                 self._statistics.itl_s.observe(gap_s, tokens - first_tokens)
             self._statistics.step_tokens.observe((tokens + prefilled) / steps, steps)
             self._seen_steps += steps
             self._seen_tokens += tokens
             self._seen_prefilled += prefilled
-        self._seen_s = engine.now_s
+            self._seen_s = engine.busy_s_total

@@ -16,10 +16,15 @@ class Page:
 
     Args:
         labels: The labels of every sample, if nothing else is said.
+        created_s: When counting began, for the ``_created`` samples that Python servers have;
+            None: there are none.
     """
 
-    def __init__(self, labels: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, labels: Mapping[str, str] | None = None, created_s: float | None = None
+    ) -> None:
         self._labels = dict(labels or {})
+        self._created_s = created_s
         self._lines: list[str] = []
 
     def gauge(self, name: str, text: str, value: float) -> None:
@@ -31,6 +36,7 @@ class Page:
         """A counter with one sample."""
         self._head(name, "counter", text)
         self._lines.append(f"{name}{_braces(self._labels)} {float(value)}")
+        self._created(name.removesuffix("_total"), text, self._labels)
 
     def family(
         self, name: str, kind: str, text: str, label: str, samples: Mapping[str, float]
@@ -59,10 +65,16 @@ class Page:
         ]
         self._lines.append(f"{name}_count{_braces(labels)} {float(counts[-1])}")
         self._lines.append(f"{name}_sum{_braces(labels)} {histogram.total}")
+        self._created(name, text, labels)
 
     def render(self) -> bytes:
         """The page."""
         return ("\n".join(self._lines) + "\n").encode()
+
+    def _created(self, name: str, text: str, labels: Mapping[str, str]) -> None:
+        if self._created_s is not None:
+            self._head(f"{name}_created", "gauge", text)
+            self._lines.append(f"{name}_created{_braces(labels)} {self._created_s}")
 
     def _head(self, name: str, kind: str, text: str) -> None:
         self._lines.append(f"# HELP {name} {text}")

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from loadgen.replica.keys import FLAVOUR, REPLICA, REQUEST_ID
+from loadgen.replica.keys import FLAVOUR, REPLICA
 from loadgen.replica.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -37,8 +37,21 @@ SLOW_HEALTH_S: Final = 30.0
 async def gate(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Let a request through, or refuse it."""
-    request[REQUEST_ID] = request.headers.get("X-Request-Id") or uuid4().hex
+    """Let a request through, or refuse it; echo its id."""
+    response = await _admit(request, handler)
+    if not response.prepared:
+        response.headers.setdefault("X-Request-Id", request_id(request))
+    return response
+
+
+def request_id(request: web.Request) -> str:
+    """The id that the client gave to a request, or a fresh one."""
+    return request.headers.get("X-Request-Id") or uuid4().hex
+
+
+async def _admit(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
     flavour = request.app[FLAVOUR]
     if request.path == FAULTS_PATH:
         return await _worded(request, handler)
@@ -56,12 +69,6 @@ async def gate(
         else:
             return web.Response(status=503)
     return await _worded(request, handler)
-
-
-async def mark(request: web.Request, response: web.StreamResponse) -> None:
-    """Echo the request id."""
-    if REQUEST_ID in request:
-        response.headers["X-Request-Id"] = request[REQUEST_ID]
 
 
 async def _worded(

@@ -11,6 +11,3 @@ from loadgen.replica.simulated import SimulatedReplica
 
 REPLICA: Final = web.AppKey("REPLICA", SimulatedReplica)
 FLAVOUR: Final = web.AppKey("FLAVOUR", Flavour)
-
-REQUEST_ID: Final = "request_id"
-"""Key, in a request, of the id that it came with or was given."""

@@ -10,7 +10,7 @@ from loadgen import tokens
 from loadgen.replica import prompts
 from loadgen.replica.bodies import Sampling, decode
 from loadgen.replica.chunks import DONE, ChunkOptions
-from loadgen.replica.keys import REPLICA, REQUEST_ID
+from loadgen.replica.keys import REPLICA
 from loadgen.replica.openai import Shape, accept, respond
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ async def sglang_generate(request: web.Request) -> web.StreamResponse:
     prompt = prompts.of_completion(
         body.text if body.input_ids is None else list[str | int | list[int]](body.input_ids)
     )
-    if body.rid is not None:
-        request[REQUEST_ID] = body.rid
     sampling = Sampling(
         min_tokens=wanted.min_new_tokens,
         stop=wanted.stop,
@@ -75,7 +73,9 @@ async def sglang_generate(request: web.Request) -> web.StreamResponse:
         ignore_eos=wanted.ignore_eos,
     )
     job = accept(replica, request, sampling, prompt, asked=wanted.max_new_tokens, default=128)
-    return await respond(request, replica, job, _SGLANG, _PLAIN, streams=bool(body.stream))
+    return await respond(
+        request, replica, job, _SGLANG, _PLAIN, streams=bool(body.stream), own_id=body.rid
+    )
 
 
 async def tgi_generate(request: web.Request) -> web.StreamResponse:

@@ -12,8 +12,9 @@ from aiohttp import web
 from loadgen.replica import prompts, whole
 from loadgen.replica.bodies import ChatBody, CompletionBody, Sampling, StreamOptions, decode
 from loadgen.replica.chunks import ChatChunks, ChunkOptions, CompletionChunks
+from loadgen.replica.gate import request_id
 from loadgen.replica.job import Job, limits_of, make_job
-from loadgen.replica.keys import FLAVOUR, REPLICA, REQUEST_ID
+from loadgen.replica.keys import FLAVOUR, REPLICA
 from loadgen.replica.refusal import Refusal
 from loadgen.replica.streams import TokenStream
 from loadgen.replica.wire import BodyWriter
@@ -33,7 +34,7 @@ class Shape(NamedTuple):
     whole: Callable[[Job, str, int, ChunkOptions], dict[str, object]]
 
 
-_FREE_FORM: Final = (b"null", b'"auto"', b'"none"')
+_FREE_FORM: Final = (None, "auto", "none", {"type": "text"})
 
 CHAT = Shape("chatcmpl-", ChatChunks, whole.chat)
 COMPLETION = Shape("cmpl-", CompletionChunks, whole.completion)
@@ -111,29 +112,45 @@ async def respond(
     options: ChunkOptions,
     *,
     streams: bool,
+    own_id: str | None = None,
 ) -> web.StreamResponse:
-    """Run ``job`` and send its answer; aborts it when the client leaves."""
-    response_id = shape.id_prefix + request[REQUEST_ID]
+    """Run ``job`` and send its answer; aborts it when the client leaves.
+
+    Args:
+        request: What is answered.
+        replica: Who answers.
+        job: The answer.
+        shape: How it is worded.
+        options: What of it is shown.
+        streams: Whether it is streamed.
+        own_id: The request's id, if its body names one.
+    """
+    header_id = own_id or request_id(request)
+    response_id = shape.id_prefix + header_id
     created = int(datetime.now(tz=UTC).timestamp())
     replica.jobs.add(job)
     try:
         if streams:
             chunks = shape.chunks(job, response_id, created, options)
-            return await stream(request, replica, job, chunks)
+            return await stream(request, replica, job, chunks, header_id)
         job.start(replica.driver)
         await job.done
-        return json_response(shape.whole(job, response_id, created, options))
+        response = json_response(shape.whole(job, response_id, created, options))
+        response.headers["X-Request-Id"] = header_id
+        return response
     finally:
         job.abort(replica.driver)
         replica.jobs.discard(job)
 
 
 async def stream(
-    request: web.Request, replica: SimulatedReplica, job: Job, chunks: Chunks
+    request: web.Request, replica: SimulatedReplica, job: Job, chunks: Chunks, header_id: str
 ) -> web.StreamResponse:
     """Send the answer as server-sent events."""
     flavour = request.app[FLAVOUR]
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Request-Id": header_id}
+    )
     writer = BodyWriter()
     sink = TokenStream(writer, chunks, flavour.error, replica.draw_cut())
     job.sink = sink
@@ -171,7 +188,9 @@ def _options(body: Sampling, top_logprobs: int | None) -> ChunkOptions:
 
 def _refuse_guided(body: ChatBody) -> None:
     """Answers that must have a form cannot be simulated."""
-    for field in ("response_format", "tool_choice"):
-        value: msgspec.Raw | None = getattr(body, field)
-        if value is not None and bytes(value) not in _FREE_FORM and b'"text"' not in bytes(value):
-            raise Refusal(400, f"{field} {bytes(value).decode()} is not simulated", param=field)
+    for field, value in (
+        ("response_format", body.response_format),
+        ("tool_choice", body.tool_choice),
+    ):
+        if value not in _FREE_FORM:
+            raise Refusal(400, f"{field} {value!r} is not simulated", param=field)

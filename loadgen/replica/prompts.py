@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 from loadgen import tokens
@@ -89,8 +90,8 @@ def _text(message: Message) -> str:
             if part.text is None:
                 raise Refusal(400, f"a {part.type} part in a message: this model reads text only")
         content = "".join(part.text or "" for part in content)
-    calls = bytes(message.tool_calls).decode() if message.tool_calls is not None else ""
-    return (content or "") + ("" if calls == "null" else calls)
+    calls = json.dumps(message.tool_calls) if message.tool_calls else ""
+    return (content or "") + calls
 
 
 def _ids(item: int | list[int]) -> list[int]:

@@ -21,7 +21,7 @@ class Scrape:
     def __init__(self) -> None:
         self._frozen: bytes | None = None
 
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
+    async def serve(self, request: web.Request) -> web.StreamResponse:
         """Answer one scrape, in the way that the fault in force wants."""
         replica = request.app[REPLICA]
         fault = replica.faults.metrics
@@ -48,6 +48,5 @@ def _page(body: bytes) -> web.Response:
 
 
 def _padded(page: bytes) -> bytes:
-    line = b'simulated:padding{line="%08d"} 1.0\n'
-    lines = HUGE_BYTES // len(line % 0)
-    return page + b"".join(line % number for number in range(lines))
+    lines = b"".join(b'simulated:padding{line="%05d"} 1.0\n' % number for number in range(10_000))
+    return page + lines * (HUGE_BYTES // len(lines))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from loadgen.engine.engine import Engine
@@ -59,6 +60,8 @@ class SimulatedReplica:
         """Requests in the engine."""
         self.created = 1_700_000_000
         """When its models say that they were made: a constant, for there is no such time."""
+        self.started_s = datetime.now(tz=UTC).timestamp()
+        """Wall clock at the start."""
         self._crash = crash
         self._loop = loop
         self._loaded_s = loop.time() + settings.load_s

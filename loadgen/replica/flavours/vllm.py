@@ -41,7 +41,8 @@ class Vllm:
 
     def metrics(self, replica: SimulatedReplica) -> bytes:
         """Names, labels and buckets as vLLM has them."""
-        page = Page({"engine": "0", "model_name": replica.settings.model_names[0]})
+        labels = {"engine": "0", "model_name": replica.settings.model_names[0]}
+        page = Page(labels, replica.started_s)
         _gauges(page, replica)
         _counters(page, replica)
         _histograms(page, replica)
