@@ -45,6 +45,11 @@ class ChunkedBody:
         self._trailer_bytes = 0
 
     @property
+    def announced(self) -> int:
+        """Bytes of the chunk that has begun which are still to come."""
+        return self._left
+
+    @property
     def ended(self) -> bool:
         """Whether the last chunk and the trailer were seen."""
         return self._phase == _ENDED

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from typing import TYPE_CHECKING, Protocol, cast
 
 from router.http1.chunked import ChunkedBody
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MAX_HEAD_BYTES = 64 * 1024
 MAX_AHEAD_BYTES = 64 * 1024
 """What a client may send ahead of the answer that it waits for."""
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 LINGER_S = 2.0
 """After a refusal, what still comes is read and dropped for so long: closing at once would reset
 the connection and could destroy the answer on its way."""
@@ -209,10 +211,10 @@ class ClientConnection(asyncio.Protocol):
         """Close so that the client sees that the answer is incomplete."""
         self._exchange = None
         self.closing = True
-        if reset:
-            self._transport.abort()
-        else:
-            self._transport.close()
+        sock = self._transport.get_extra_info("socket")
+        if reset and sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.close()
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -333,7 +335,8 @@ class ClientConnection(asyncio.Protocol):
         """Keep a piece of the body, within the bounds."""
         self._body.append(piece)
         self._body_bytes += len(piece)
-        if self._body_bytes > self._plane.limits.max_body_bytes:
+        announced = self._chunks.announced if self._chunks is not None else 0
+        if self._body_bytes + announced > self._plane.limits.max_body_bytes:
             self._too_large()
             return False
         if not self._plane.hold_bytes(len(piece)):

@@ -177,8 +177,7 @@ class Exchange:
             event = error_event(self._dialect, action.code, action.message)
             chunked = self._decoder is None and self._known.head.minor == 1
             self._client.write(_chunk(event) if chunked else event)
-        framed = self._known.head.minor == 1 or telling
-        self._client.break_off(reset=not framed)
+        self._client.break_off(reset=self._known.head.minor == 0)
 
     # -- Recipient of the response ------------------------------------------------------------
 

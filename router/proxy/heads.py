@@ -56,8 +56,9 @@ class HeadMemory(Generic[T]):
                 at += len(name)
                 end = block.find(b"\r", at)
                 digits = block[at:end]
-                if digits.isdigit() and end - at <= 18:
-                    key, length = block[:at] + block[end:], int(digits)
+                if not digits.isdigit() or len(digits) > 18:
+                    return self._parse(block)  # never taken for one whose number was cut out
+                key, length = block[:at] + block[end:], int(digits)
                 break
         known = self._known.get(key)
         if known is not None:

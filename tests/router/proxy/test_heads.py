@@ -15,6 +15,8 @@ lines = st.sampled_from(
         b"Content-Length: 7",
         b"content-length: 5",
         b"Content-Length: x",
+        b"Content-Length: ",
+        b"content-length: ",
         b"Content-Length: 5 ",
         b"X: \tContent-Length: 9",
         b"Transfer-Encoding: chunked",
