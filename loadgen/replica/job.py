@@ -147,6 +147,28 @@ def limits_of(
     Raises:
         Refusal: The request asks for what cannot be.
     """
+    room = _room(asked, prompt_tokens, model_tokens)
+    most = min(room, asked or default or room)
+    least = body.min_tokens or 0
+    if not 0 <= least <= most:
+        raise Refusal(400, f"min_tokens must be between 0 and max_tokens={most}, got {least}.")
+    if body.n is not None and not 1 <= body.n <= MOST_CHOICES:
+        raise Refusal(400, f"n must be between 1 and {MOST_CHOICES}, got {body.n}.", param="n")
+    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    if "" in stop:
+        raise Refusal(400, "stop cannot contain an empty string.", param="stop")
+    return Limits(
+        most=most,
+        least=least,
+        ignore_eos=bool(body.ignore_eos),
+        stop=stop,
+        stop_token_ids=frozenset(body.stop_token_ids or ()),
+        include_stop=bool(body.include_stop_str_in_output),
+    )
+
+
+def _room(asked: int | None, prompt_tokens: int, model_tokens: int) -> int:
+    """Tokens that an answer can have; refuses what is asked for beyond it."""
     room = model_tokens - prompt_tokens
     if room < 1:
         raise Refusal(
@@ -166,20 +188,4 @@ def limits_of(
             f"{prompt_tokens}).",
             param="max_tokens",
         )
-    most = min(room, asked or default or room)
-    least = body.min_tokens or 0
-    if not 0 <= least <= most:
-        raise Refusal(400, f"min_tokens must be between 0 and max_tokens={most}, got {least}.")
-    if body.n is not None and not 1 <= body.n <= MOST_CHOICES:
-        raise Refusal(400, f"n must be between 1 and {MOST_CHOICES}, got {body.n}.", param="n")
-    stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    if "" in stop:
-        raise Refusal(400, "stop cannot contain an empty string.", param="stop")
-    return Limits(
-        most=most,
-        least=least,
-        ignore_eos=bool(body.ignore_eos),
-        stop=stop,
-        stop_token_ids=frozenset(body.stop_token_ids or ()),
-        include_stop=bool(body.include_stop_str_in_output),
-    )
+    return room

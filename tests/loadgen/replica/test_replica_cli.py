@@ -73,7 +73,8 @@ async def test_sigterm_breaks_off_open_requests_as_vllm_does():
 async def until_running(session, url, number):
     for _ in range(2000):
         async with session.get(url + "/metrics") as response:
-            if f'model_name="llama-3-8b"}} {number}.0' in await response.text():
+            gauge = f'num_requests_running{{engine="0",model_name="llama-3-8b"}} {number}.0'
+            if gauge in await response.text():
                 return
     raise AssertionError(f"there were never {number} requests running")
 
@@ -101,6 +102,28 @@ async def test_the_crash_fault_ends_the_process_in_the_middle_of_its_streams():
             with pytest.raises(aiohttp.ClientError):
                 await response.content.read()
         assert await child.wait() == 137
+
+
+@pytest.mark.parametrize("how", ["rst", "fin"])
+async def test_a_stream_is_cut_by_the_process_too(how):
+    async with process("--load-time", "0") as child, aiohttp.ClientSession() as session:
+        url = await url_of(child)
+        await session.post(url + "/faults", json={"cut": {"after_tokens": 3, "how": how}})
+        async with session.post(url + "/v1/completions", json=LONG) as response:
+            with pytest.raises(aiohttp.ClientPayloadError) as caught:
+                await response.content.read()
+        assert ("reset by peer" in str(caught.value)) == (how == "rst")
+        await until_running(session, url, 0)
+
+
+async def test_a_client_that_leaves_is_noticed_by_the_process():
+    async with process("--load-time", "0") as child, aiohttp.ClientSession() as session:
+        url = await url_of(child)
+        async with session.post(url + "/v1/completions", json=LONG) as response:
+            await response.content.readany()
+            await until_running(session, url, 1)
+            response.close()
+        await until_running(session, url, 0)
 
 
 async def test_it_can_refuse_connections_while_it_loads():

@@ -98,7 +98,7 @@ async def test_a_completion_stream_has_vllms_shape(client):
 
 
 async def test_unstreamed_answers_say_what_streams_say(client):
-    body = {"messages": HELLO, "max_tokens": 20, "return_token_ids": True}
+    body = {"messages": HELLO, "max_tokens": 20, "ignore_eos": True, "return_token_ids": True}
     streamed = await client.stream(CHAT, body)
     status, whole = await client.post(CHAT, body)
     assert status == 200
@@ -122,7 +122,7 @@ async def test_two_replicas_say_the_same_and_an_adapter_another_thing(start):
     one = await start(models=("a",), adapters=("lora",), seed=1)
     two = await start("70b-tp8-h100", models=("b", "a"), seed=2)
     three = await start(models=("a",), adapters=("lora",), seed=3, speed=20.0)
-    body = {"prompt": "once upon a time", "max_tokens": 30}
+    body = {"prompt": "once upon a time", "max_tokens": 30, "ignore_eos": True}
     texts = [
         (await each.post(TEXT, {**body, "model": "a"}))[1]["choices"][0]["text"]
         for each in (one, two, three)
