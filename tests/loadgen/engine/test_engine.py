@@ -152,9 +152,11 @@ def test_nothing_is_lost_and_blocks_are_conserved_with_keys_for_many_blocks(
         getattr(eng, act)(sequence, max(at, eng.now_s))
         pool = eng._cache.pool
         assert min(pool.free, pool.kept, pool.in_use) >= 0
-        held = sum(s.held_blocks for s in eng.running if s.state is State.PREFILL)
-        assert held <= pool.in_use + sum(s.unit_blocks for s in eng.running)
         assert pool.kept == sum(u.blocks for u in pool._kept)
+        assert all(not u.holders and u.blocks for u in pool._kept)
+        live = {*pool._kept, *(u for s in eng.running for u in s.units)}
+        findable = {*pool._found_by.values(), *(u for t in pool._twins.values() for u in t)}
+        assert findable <= live, "nobody finds a unit whose blocks were given away"
     finished += [e.sequence for e in run_out(eng) if e.kind is EventKind.FINISHED]
     assert_empty(eng)
     for sequence in sequences:
