@@ -1,0 +1,1 @@
+"""``make demo``: a simulated fleet, a real trace, several policies, one killed replica."""

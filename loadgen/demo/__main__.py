@@ -1,0 +1,89 @@
+"""The demo as a program: ``python -m loadgen.demo``."""
+
+from __future__ import annotations
+
+import sys
+from textwrap import fill
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+
+from loadgen.demo.reading import reading
+from loadgen.slo import parse_slo
+from loadgen.trial.errors import TrialError
+from loadgen.trial.fleet import FleetSettings
+from loadgen.trial.plan import Case, Kill, Plan
+from loadgen.trial.screen import Screen
+from loadgen.trial.table import as_table, title
+from loadgen.trial.trial import perform
+from loadgen.trial.workload import Workload
+
+if TYPE_CHECKING:
+    from loadgen.trial.run import Outcome
+
+WORKLOAD: Final = Workload(
+    spec="mooncake-conversation", jitter_seed=0, start_s=90.0, duration_s=32.0
+)
+"""A busy half minute of a real trace with short and very long prompts."""
+
+CASES: Final = (
+    Case("round_robin"),
+    Case("least_requests"),
+    Case("least_kv"),
+    Case("least_kv", Kill(after_s=15.0, back_after_s=5.0)),
+)
+
+FLEET: Final = FleetSettings(replicas=4, profile="8b-h100", speed=4.0)
+"""At this speed a run takes some 12 s, and two slow cores are not half busy."""
+
+SLO: Final = "ttft=2s+0.25ms@4096,tpot=60ms"
+
+EXIT_BROKEN = 1
+EXIT_BY_SIGNAL = 128
+
+
+def demo(plan: Plan, console: Console) -> int:
+    """Run ``plan``, then print the comparison and how to read it.
+
+    Returns:
+        The exit status: 0; 1 when a process failed; 128 + N when ended by signal N.
+    """
+    began_s = monotonic()
+    prompts = plan.traces[0].requests
+    shortest = min(request.prompt_tokens for request in prompts)
+    longest = max(request.prompt_tokens for request in prompts)
+    console.print(
+        f"{plan.fleet.replicas} simulated replicas, `pointsman serve` before them, and "
+        f"{len(prompts)} requests of the trace {plan.traces[0].name}, with prompts of "
+        f"{shortest:,} to {longest:,} tokens.",
+        highlight=False,
+        markup=False,
+    )
+    outcomes: list[Outcome] = []
+    try:
+        signal = perform(plan, Screen(plan, console), outcomes.append)
+    except TrialError as error:
+        console.print(f"the demo broke: {error}", highlight=False, markup=False)
+        return EXIT_BROKEN
+    if signal is not None:
+        console.print(f"ended by {signal.name}; every process is gone", highlight=False)
+        return EXIT_BY_SIGNAL + signal
+    console.print(f"\n{title(outcomes)}", highlight=False, markup=False)
+    console.print(as_table(outcomes))
+    console.print("\nHow to read it", style="bold")
+    for paragraph in reading(outcomes):
+        lines = fill(f"- {paragraph}", console.width, subsequent_indent="  ")
+        console.print(lines, highlight=False, markup=False)
+    console.print(f"\n{monotonic() - began_s:.0f} s in all; every process is gone", highlight=False)
+    return 0
+
+
+def main() -> int:
+    """Run the demo on this terminal; the result is the exit status."""
+    plan = Plan(traces=(WORKLOAD.open(),), cases=CASES, fleet=FLEET, slo=parse_slo(SLO))
+    return demo(plan, Console())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

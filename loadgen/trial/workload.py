@@ -1,0 +1,51 @@
+"""The traces of a trial, as they are to be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from loadgen.trace import transform
+from loadgen.trace.errors import TraceError
+from loadgen.trace.names import open_trace
+
+if TYPE_CHECKING:
+    from loadgen.trace.request import Trace
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Workload:
+    """A trace by name, and what is done to it; see :mod:`loadgen.trace.transform`."""
+
+    spec: str
+    """A file, or a name that :func:`loadgen.trace.names.open_trace` knows."""
+
+    jitter_seed: int | None = None
+    """Spread volleys by this seed; None: leave them."""
+
+    start_s: float = 0.0
+    duration_s: float | None = None
+    max_input_tokens: int | None = None
+    max_output_tokens: int | None = None
+    rate_scale: float = 1.0
+
+    def open(self) -> Trace:
+        """Read the trace and change it, in the order of :mod:`loadgen.trace.transform`.
+
+        Raises:
+            TraceError: It cannot be read, or no request is left.
+        """
+        trace = open_trace(self.spec)
+        if self.jitter_seed is not None:
+            trace = transform.jitter(trace, self.jitter_seed)
+        if self.start_s or self.duration_s is not None:
+            trace = transform.window(trace, self.start_s, self.duration_s)
+        if self.max_input_tokens is not None:
+            trace = transform.clip_prompts(trace, self.max_input_tokens)
+        if self.max_output_tokens is not None:
+            trace = transform.clip_outputs(trace, self.max_output_tokens)
+        if self.rate_scale != 1:
+            trace = transform.scale_rate(trace, self.rate_scale)
+        if not trace.requests:
+            raise TraceError("no request arrives in the time asked for", self.spec)
+        return trace

@@ -1,0 +1,158 @@
+"""The pieces of a trial that need no process: plan, workload, tables, reports, lag."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from loadgen.replay.report import load_report
+from loadgen.trace.errors import TraceError
+from loadgen.trial.fleet import FleetSettings
+from loadgen.trial.lag import lags_s
+from loadgen.trial.plan import START_S, Case, Kill, Plan
+from loadgen.trial.reports import ReportFolder
+from loadgen.trial.router import router_config
+from loadgen.trial.screen import Screen
+from loadgen.trial.table import as_markdown, as_table, doubts
+from loadgen.trial.workload import Workload
+from router.config.rules import check_config
+from router.config.structs import PollingConfig
+from tests.loadgen.trial.made_outcomes import outcome_of, trace_of
+
+
+def test_a_plan_is_every_trace_under_every_case():
+    one, other = trace_of("one", 3), trace_of("other", 5)
+    kill = Kill(after_s=1.0)
+    plan = Plan(
+        traces=(one, other),
+        cases=(Case("a"), Case("b", kill)),
+        fleet=FleetSettings(speed=2.0),
+    )
+    assert [(trace.name, case.name) for trace, case in plan.runs] == [
+        ("one", "a"),
+        ("one", "b + kill"),
+        ("other", "a"),
+        ("other", "b + kill"),
+    ]
+    assert plan.expected_s == 2 * (2 + 4) / 2 + 4 * START_S
+
+
+def test_a_workload_says_what_was_done_to_its_trace():
+    trace = Workload(
+        spec="mooncake-conversation",
+        jitter_seed=1,
+        start_s=30,
+        duration_s=30,
+        max_input_tokens=4000,
+        max_output_tokens=100,
+        rate_scale=2,
+    ).open()
+    assert trace.duration_s < 15
+    assert max(request.prompt_tokens for request in trace.requests) == 4000
+    assert max(request.output_tokens for request in trace.requests) == 100
+    kinds = [change.split()[0] for change in trace.changes]
+    assert kinds == ["jitter", "only", *(change.split()[0] for change in trace.changes[2:])]
+    assert trace.changes[-1] == "arrivals 2 times as fast"
+
+
+def test_a_workload_left_alone_is_the_trace_as_published():
+    assert Workload(spec="azure-code").open().changes == ()
+
+
+def test_a_workload_without_requests_is_a_mistake():
+    with pytest.raises(TraceError, match="bimodal: no request arrives"):
+        Workload(spec="bimodal", start_s=1e6).open()
+
+
+@pytest.mark.parametrize("speed", [0.5, 1, 8])
+def test_the_router_looks_as_often_as_the_engines_speed_asks_for(speed):
+    config = router_config("least_kv", ["http://127.0.0.1:1"], speed)
+    check_config(config)
+    assert config.polling.interval_s * speed == PollingConfig().interval_s
+    assert config.polling.sample_lifetime_s * speed == PollingConfig().sample_lifetime_s
+    looks_per_s = config.polling.max_per_s
+    assert looks_per_s / speed == pytest.approx(PollingConfig().max_per_s)
+
+
+def test_a_row_for_each_run():
+    console = Console(file=io.StringIO(), width=80)
+    outcomes = [
+        outcome_of(Case("round_robin")),
+        outcome_of(Case("[b]", Kill(after_s=1)), failed=1),
+    ]
+    console.print(as_table(outcomes))
+    lines = console.file.getvalue().splitlines()
+    figures = "round_robin 100.0% 250 ms 250 ms 50.0 ms 50.0 ms 350 ms 0"
+    assert lines[-2].split() == figures.split()
+    assert lines[-1].startswith("[b] + kill")
+    assert lines[-1].endswith(" 1")
+    assert "75.0%" in lines[-1]
+
+
+def test_markdown_tells_what_was_sent():
+    text = as_markdown([outcome_of(Case("round_robin"))])
+    title, empty, heading, rule, row = text.splitlines()
+    assert title == ("t: 4 requests in 3 s, 1.3 per second; SLO ttft=2s,tpot=60ms; made up.")
+    assert empty == ""
+    assert heading.count("|") == rule.count("|") == row.count("|")
+    assert row.startswith("| round_robin | 100.0% | 250 ms |")
+
+
+def test_a_run_without_any_success_has_a_row_too():
+    trace = trace_of("t", 2)
+    assert "| p | 0.0% | - | - | - | - | - | 2 |" in as_markdown(
+        [outcome_of(trace=trace, failed=2)]
+    )
+
+
+def test_doubts():
+    assert doubts(outcome_of()) == []
+    late = doubts(outcome_of(late_s=0.2))
+    assert any("client was too slow" in doubt for doubt in late)
+    behind = doubts(outcome_of(lag_s=0.7))
+    assert behind == [
+        "the simulated replicas were 700 ms behind their own clocks: too little CPU for this speed"
+    ]
+
+
+def test_reports_have_a_folder_for_each_trace(tmp_path):
+    traces = (trace_of("bimodal:rate=4,n=3"), trace_of("t"), trace_of("t"))
+    folder = ReportFolder(tmp_path / "out", traces)
+    files = [
+        folder.write(outcome_of(Case("a:B", Kill(after_s=1)), trace=trace)) for trace in traces
+    ]
+    assert [str(file.relative_to(tmp_path)) for file in files] == [
+        "out/bimodal-rate-4-n-3/a-B-kill.json",
+        "out/t/a-B-kill.json",
+        "out/t-2/a-B-kill.json",
+    ]
+    assert load_report(files[0].read_bytes()).trace.name == "bimodal:rate=4,n=3"
+
+
+def test_the_lag_is_found_on_a_page():
+    page = (
+        "# TYPE pointsman_replica_clock_lag_seconds gauge\n"
+        'pointsman_replica_clock_lag_seconds{model_name="m"} 0.25\n'
+        "other 1\n"
+    )
+    assert lags_s(page) == [0.25]
+    assert lags_s("other 1\n") == []
+
+
+async def test_the_screen_counts_runs_and_tells_doubts():
+    console = Console(file=io.StringIO(), width=200)
+    trace = trace_of("t")
+    plan = Plan(traces=(trace,), cases=(Case("a"), Case("b")), fleet=FleetSettings(speed=4.0))
+    screen = Screen(plan, console)
+    screen.opening()
+    for case in plan.cases:
+        async with screen.run(trace, case) as tally:
+            assert tally.planned == 4
+        screen.ended(outcome_of(case, trace, failed=1, late_s=0.2))
+    text = console.file.getvalue()
+    assert "2 runs, each with 4 fresh 8b-h100 replicas at 4 times their speed; about 10 s" in text
+    assert "[1/2] t, a\n      75.0% within SLO, 1 of 4 failed; took" in text
+    assert "[2/2] t, b\n" in text
+    assert text.count("warning: the client was too slow") == 2
