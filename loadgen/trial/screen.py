@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
+from rich.padding import Padding
+from rich.text import Text
 
 from loadgen.replay.progress import progress_line
 from loadgen.replay.rows import percent
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from loadgen.trace.request import Trace
     from loadgen.trial.plan import Case, Plan
     from loadgen.trial.run import Outcome
+
+_INDENT = 6
 
 
 class Screen:
@@ -60,14 +63,15 @@ class Screen:
         """What came of a run, and what casts doubt on it."""
         report = outcome.report
         self._tell(
-            f"      {percent(report.goodput.share)} within SLO, {report.requests.failed} of "
-            f"{report.requests.sent} failed; took {monotonic() - self._began_s:.0f} s"
+            f"{percent(report.goodput.share)} within SLO, {report.requests.failed} of "
+            f"{report.requests.sent} failed; took {monotonic() - self._began_s:.0f} s",
+            _INDENT,
         )
         for doubt in doubts(outcome):
-            self._console.print(f"      [yellow]warning:[/] {escape(doubt)}", highlight=False)
+            self._tell(f"warning: {doubt}", _INDENT, "yellow")
 
-    def _tell(self, text: str) -> None:
-        self._console.print(escape(text), highlight=False, soft_wrap=True)
+    def _tell(self, text: str, indent: int = 0, style: str = "") -> None:
+        self._console.print(Padding(Text(text, style), (0, 0, 0, indent)))
 
 
 def _about(seconds: float) -> str:

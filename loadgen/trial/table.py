@@ -76,6 +76,8 @@ def as_markdown(outcomes: Sequence[Outcome]) -> str:
 def doubts(outcome: Outcome) -> list[str]:
     """What a reader must know before believing the figures of a run."""
     found = warnings(outcome.report)
+    if outcome.case.kill is not None and outcome.killed.replica is None:
+        found.append("no replica was killed: the last answer had ended before it was time")
     if outcome.replica_lag_s > LIMIT_S:
         found.append(
             f"the simulated replicas were {duration(outcome.replica_lag_s)} behind their own "

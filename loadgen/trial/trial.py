@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -32,6 +33,7 @@ def perform(plan: Plan, screen: Screen, ended: Callable[[Outcome], None]) -> Sig
     Raises:
         TrialError: A process cannot be started, or ended unasked.
     """
+    _allow_many_connections()
     return uvloop.run(until_signalled(_perform(plan, screen, ended)))
 
 
@@ -42,3 +44,9 @@ async def _perform(plan: Plan, screen: Screen, ended: Callable[[Outcome], None])
             outcome = await run_case(plan, trace, case, tally)
         screen.ended(outcome)
         ended(outcome)
+
+
+def _allow_many_connections() -> None:
+    """For the client, which holds as many as the fleet is behind, and for all its children."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -21,7 +21,7 @@ class Workload:
     """A file, or a name that :func:`loadgen.trace.names.open_trace` knows."""
 
     jitter_seed: int | None = None
-    """Spread volleys by this seed; None: leave them."""
+    """Spread volleys, where there are any, by this seed; None: leave them."""
 
     start_s: float = 0.0
     duration_s: float | None = None
@@ -37,7 +37,9 @@ class Workload:
         """
         trace = open_trace(self.spec)
         if self.jitter_seed is not None:
-            trace = transform.jitter(trace, self.jitter_seed)
+            spread = transform.jitter(trace, self.jitter_seed)
+            if spread.requests != trace.requests:  # else there is nothing to tell of
+                trace = spread
         if self.start_s or self.duration_s is not None:
             trace = transform.window(trace, self.start_s, self.duration_s)
         if self.max_input_tokens is not None:

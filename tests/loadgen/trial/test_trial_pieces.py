@@ -57,6 +57,11 @@ def test_a_workload_says_what_was_done_to_its_trace():
     assert trace.changes[-1] == "arrivals 2 times as fast"
 
 
+def test_jitter_where_nothing_is_to_be_spread_is_not_told_of():
+    trace = Workload(spec="azure-code", jitter_seed=0).open()
+    assert trace == Workload(spec="azure-code").open()
+
+
 def test_a_workload_left_alone_is_the_trace_as_published():
     assert Workload(spec="azure-code").open().changes == ()
 
@@ -117,6 +122,11 @@ def test_doubts():
     ]
 
 
+def test_a_kill_that_came_too_late_is_told():
+    (doubt,) = doubts(outcome_of(Case("p", Kill(after_s=99))))
+    assert doubt.startswith("no replica was killed")
+
+
 def test_reports_have_a_folder_for_each_trace(tmp_path):
     traces = (trace_of("bimodal:rate=4,n=3"), trace_of("t"), trace_of("t"))
     folder = ReportFolder(tmp_path / "out", traces)
@@ -153,6 +163,9 @@ async def test_the_screen_counts_runs_and_tells_doubts():
         screen.ended(outcome_of(case, trace, failed=1, late_s=0.2))
     text = console.file.getvalue()
     assert "2 runs, each with 4 fresh 8b-h100 replicas at 4 times their speed; about 10 s" in text
-    assert "[1/2] t, a\n      75.0% within SLO, 1 of 4 failed; took" in text
-    assert "[2/2] t, b\n" in text
+    lines = [line.rstrip() for line in text.splitlines()]
+    assert lines[lines.index("[1/2] t, a") + 1].startswith(
+        "      75.0% within SLO, 1 of 4 failed; took "
+    )
+    assert "[2/2] t, b" in lines
     assert text.count("warning: the client was too slow") == 2
