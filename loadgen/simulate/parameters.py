@@ -1,0 +1,157 @@
+"""From the command's parameters to settings; mistakes are told in one line."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+from loadgen.engine.engine import Engine
+from loadgen.engine.profile import load_profile
+from loadgen.replay.parameters import BadInput
+from loadgen.simulate.scenario import Group, Scenario, check_faults, load_scenario
+from loadgen.simulate.settings import Delays, ReplicaPlan, Settings
+from policies.contract import PolicyError
+from policies.registry import load
+from router.config.structs import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from loadgen.engine.profile import Profile
+    from loadgen.slo import Slo
+
+DEFAULT_REPLICAS = 8
+
+
+class Given(TypedDict):
+    """The options of a simulation, as click hands them over."""
+
+    replicas: int | None
+    profile: Profile
+    policy: tuple[str, ...]
+    seeds: int
+    rate_scale: float
+    jitter: bool
+    start: float
+    duration: float | None
+    limit: int | None
+    slo: Slo
+    max_batched_tokens: int | None
+    find_capacity: bool
+    target: float | None
+    tolerance: float
+    scenario: Path | None
+    network_delay: float
+    poll_interval: float
+    poll_delay: float
+    timeout: float
+    jobs: int | None
+    out: Path | None
+
+
+def profile_of(_ctx: click.Context, param: click.Parameter, value: str) -> Profile:
+    """A profile by its name or file."""
+    return _profile(value, param)
+
+
+def policies_of(_ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    """Policies by their names, separated by commas; each is made once, to see that it can be."""
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise click.BadParameter(f"{value!r} is no list of policies like a,b,c", param=param)
+    for name in names:
+        try:
+            load(name, {})
+        except PolicyError as error:
+            raise click.BadParameter(str(error), param=param) from error
+    return names
+
+
+def share_of(_ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """A share, written ``95%`` or ``0.95``."""
+    if value is None:
+        return None
+    number, percent = value.removesuffix("%"), value.endswith("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        message = f"{value!r} is no share above 0 and up to 1, such as 95% or 0.95"
+        raise click.BadParameter(message, param=param)
+    return share
+
+
+def settings_of(given: Given) -> Settings:
+    """The fleet and what befalls it.
+
+    Raises:
+        click.ClickException: The scenario has a mistake, or does not fit the other options.
+    """
+    path = given["scenario"]
+    try:
+        scenario = Scenario() if path is None else load_scenario(path)
+        replicas = _fleet_size(given["replicas"], scenario.fleet_size, str(path))
+        check_faults(scenario, replicas, str(path))
+    except ConfigError as error:
+        raise BadInput(str(error)) from error
+    groups = scenario.replicas or [Group(count=replicas)]
+    return Settings(
+        replicas=[plan for group in groups for plan in [_plan(group, given)] * group.count],
+        slo=given["slo"],
+        faults=sorted(scenario.faults, key=lambda fault: fault.at_s),
+        delays=Delays(
+            network_s=given["network_delay"],
+            poll_interval_s=given["poll_interval"],
+            poll_answer_s=given["poll_delay"],
+        ),
+        timeout_s=given["timeout"],
+    )
+
+
+def check_engines(settings: Settings, key_tokens: int | None, workload: str) -> None:
+    """See that every engine can be built, with the prefix blocks of a workload.
+
+    Raises:
+        BadInput: One cannot.
+    """
+    for plan in settings.replicas:
+        try:
+            Engine(plan.profile, kv_tokens=plan.kv_tokens, key_tokens=key_tokens)
+        except ValueError as error:
+            raise BadInput(f"{workload} on {plan.profile.name}: {error}") from error
+
+
+def jobs_of(given: Given) -> int:
+    """How many processes to use."""
+    return given["jobs"] or len(os.sched_getaffinity(0))
+
+
+def _fleet_size(asked: int | None, described: int | None, where: str) -> int:
+    if described is None:
+        return asked or DEFAULT_REPLICAS
+    if asked is not None and asked != described:
+        problem = f"describes {described} replicas, --replicas asks for {asked}"
+        raise ConfigError(problem, path="$.replicas", where=where)
+    return described
+
+
+def _plan(group: Group, given: Given) -> ReplicaPlan:
+    profile = given["profile"] if group.profile is None else _profile(group.profile, None)
+    return ReplicaPlan(
+        profile=profile,
+        speed=group.speed,
+        max_batched_tokens=group.max_batched_tokens or given["max_batched_tokens"],
+        kv_tokens=group.kv_tokens,
+    )
+
+
+def _profile(name: str, param: click.Parameter | None) -> Profile:
+    try:
+        return load_profile(name)
+    except ValueError as error:
+        if param is None:
+            raise BadInput(str(error)) from error
+        raise click.BadParameter(str(error), param=param) from error

@@ -1,0 +1,138 @@
+"""A scenario file: unequal replicas, and faults at given times.
+
+::
+
+    replicas:                 # together as many as there are replicas; left out: all equal
+      - {count: 4}
+      - {count: 4, speed: 0.5, profile: 8b-a100}
+    faults:                   # seconds of the simulation, whatever the rate
+      - {do: die, replica: 2, at_s: 60}
+      - {do: return, replica: 2, at_s: 120}
+      - {do: slow, replica: 5, at_s: 30, factor: 3}
+      - {do: slow, replica: 5, at_s: 90, factor: 1}
+
+A replica that dies breaks all its connections and refuses new ones; one that returns is cold. Steps
+of a slow one take ``factor`` times as long as its speed says. Replicas are counted from 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import msgspec
+
+from router.config.decoding import at_line
+from router.config.structs import ConfigError
+from router.config.yamltree import read_yaml
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MAX_REPLICAS = 1024
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=MAX_REPLICAS)]
+Factor: TypeAlias = Annotated[float, msgspec.Meta(ge=0.001, le=1000)]
+Place: TypeAlias = Annotated[int, msgspec.Meta(ge=0, lt=MAX_REPLICAS)]
+Time: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
+Tokens: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+
+
+class Group(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Replicas that are alike."""
+
+    count: Count = 1
+    profile: str | None = None
+    """Name or file of their profile, else the one of the command line."""
+
+    speed: Factor = 1.0
+    """Factor on the profile's speed."""
+
+    max_batched_tokens: Tokens | None = None
+    """Token budget of a step, else the one of the command line."""
+
+    kv_tokens: Tokens | None = None
+    """Tokens in the KV cache, else the profile's."""
+
+
+class Die(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="do", tag="die"):
+    """A replica's process ends; what it had in its KV cache is lost."""
+
+    replica: Place
+    at_s: Time
+
+
+class Return(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="do", tag="return"):
+    """A replica that died serves again, with nothing in its cache."""
+
+    replica: Place
+    at_s: Time
+
+
+class Slow(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="do", tag="slow"):
+    """A replica's steps take ``factor`` times as long; 1 makes it whole."""
+
+    replica: Place
+    at_s: Time
+    factor: Factor
+
+
+Fault: TypeAlias = Die | Return | Slow
+
+
+class Scenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The whole file."""
+
+    replicas: list[Group] = []
+    faults: list[Fault] = []
+
+    @property
+    def fleet_size(self) -> int | None:
+        """How many replicas it describes; None when it leaves that open."""
+        return sum(group.count for group in self.replicas) or None
+
+
+def load_scenario(path: Path) -> Scenario:
+    """Read a scenario file.
+
+    Raises:
+        ConfigError: It cannot be read, or holds a mistake; the text says where.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"cannot be read: {reason}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("this is not UTF-8", where=str(path)) from error
+    tree = read_yaml(text, str(path), {})
+    try:
+        return msgspec.convert(tree.value, Scenario)
+    except msgspec.ValidationError as error:
+        problem, _, place = str(error).partition(" - at `")
+        key_path = place.removesuffix("`") or "$"
+        where = at_line(key_path, tree, str(path))
+        raise ConfigError(problem, path=key_path, where=where) from error
+
+
+def check_faults(scenario: Scenario, replicas: int, where: str) -> None:
+    """Refuse faults of replicas that are not there, or that are dead or alive already.
+
+    Raises:
+        ConfigError: There is such a fault.
+    """
+    dead: set[int] = set()
+    for number, fault in sorted(enumerate(scenario.faults), key=lambda each: each[1].at_s):
+        path = f"$.faults[{number}]"
+        if fault.replica >= replicas:
+            problem = f"there is no replica {fault.replica}; allowed: 0 to {replicas - 1}"
+            raise ConfigError(problem, path=f"{path}.replica", where=where)
+        if isinstance(fault, Return):
+            if fault.replica not in dead:
+                problem = f"replica {fault.replica} is not dead at {fault.at_s:g} s"
+                raise ConfigError(problem, path=path, where=where)
+            dead.discard(fault.replica)
+        elif isinstance(fault, Die):
+            if fault.replica in dead:
+                problem = f"replica {fault.replica} is dead already at {fault.at_s:g} s"
+                raise ConfigError(problem, path=path, where=where)
+            dead.add(fault.replica)

@@ -1,0 +1,266 @@
+"""One simulation: drives the dispatcher through a workload, as the data plane does live.
+
+Whatever actions come back from whatever event are performed here, for any request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING, assert_never
+
+from loadgen.replay.outcome import Failure as Failed
+from loadgen.replay.outcome import Outcome
+from loadgen.simulate.agenda import Agenda
+from loadgen.simulate.gaps import TokenGaps
+from loadgen.simulate.results import meets
+from loadgen.simulate.scenario import Die, Return, Slow
+from loadgen.simulate.station import Station
+from loadgen.simulate.watch import Watch
+from router.core.actions import Abort, Cancel, Refuse, Send
+from router.core.dispatcher import Dispatcher
+from router.core.fleet import FleetState
+from router.core.request import Request, State
+
+if TYPE_CHECKING:
+    from loadgen.engine.sequence import Sequence
+    from loadgen.simulate.scenario import Fault
+    from loadgen.simulate.settings import Settings
+    from loadgen.simulate.workload import Planned, Workload
+    from policies.base import Policy
+    from router.core.actions import Actions
+    from router.core.replica import Replica
+    from router.core.request import Attempt, Failure
+
+TICK_S = 0.25
+"""The live router's dispatcher is told four times a second that time passes."""
+
+
+@dataclass(slots=True)
+class Trip:
+    """One request on its way; what a request's ``driver`` is here."""
+
+    planned: Planned
+    outcome: Outcome
+
+
+class Simulation:
+    """A workload under a policy.
+
+    Args:
+        workload: What arrives.
+        settings: On which fleet.
+        policy: Who chooses.
+        seed: Seed of all chance: the policy's, and the polls'.
+        rate_scale: Arrivals are that many times as fast as in the workload.
+        most_misses: Stop when more requests than this have missed the objective; None: never.
+
+    Raises:
+        ValueError: A size in the settings makes no sense.
+    """
+
+    def __init__(
+        self,
+        workload: Workload,
+        settings: Settings,
+        policy: Policy,
+        *,
+        seed: int = 0,
+        rate_scale: float = 1.0,
+        most_misses: int | None = None,
+    ) -> None:
+        self.agenda = Agenda()
+        self.gaps = TokenGaps()
+        self.outcomes: list[Outcome] = []
+        """In the order of their ends."""
+        self.missed = 0
+        """Of them, those that did not meet the objective."""
+        self.policy_errors: list[Exception] = []
+        """What the policy raised; a fallback chose instead."""
+        self.fleet = FleetState()
+        self.dispatcher = Dispatcher(self.fleet, policy, Random(f"policy {seed}"), self)
+        self.workload = workload
+        self.settings = settings
+        self.rate_scale = rate_scale
+        self._most_misses = len(workload.requests) if most_misses is None else most_misses
+        self.stations: dict[Replica, Station] = {}
+        self._watches: list[Watch] = []
+        self._build(Random(f"polls {seed}"))
+
+    def run(self) -> bool:
+        """Simulate until every request has ended; False when stopped for too many misses."""
+        for watch in self._watches:
+            watch.begin()
+        for fault in self.settings.faults:
+            self.agenda.at(fault.at_s, self._befall, fault)
+        self.agenda.after(TICK_S, self._tick)
+        if self.workload.requests:
+            self._expect(0)
+            self.agenda.run()
+        return self.missed <= self._most_misses
+
+    def perform(self, actions: Actions) -> None:
+        """Do what the dispatcher asks for."""
+        for action in actions:
+            match action:
+                case Send(attempt):
+                    receive = self.stations[attempt.replica].receive
+                    planned = _trip(attempt.request).planned
+                    self.agenda.after(self.settings.delays.network_s, receive, attempt, planned)
+                case Cancel(attempt):
+                    station = self.stations[attempt.replica]
+                    station.closed(attempt)
+                    self.agenda.after(self.settings.delays.network_s, station.cancel, attempt)
+                case Refuse() | Abort():
+                    pass  # the client's end of it was noted in request_ended
+                case _:
+                    assert_never(action)
+
+    # -- the dispatcher's observer ------------------------------------------------------------
+
+    def request_ended(self, request: Request, replica: Replica | None, now: float) -> None:
+        """Note how it ended."""
+        outcome = _trip(request).outcome
+        outcome.ended_s = now
+        outcome.status = request.status
+        outcome.replica = None if replica is None else replica.name
+        if request.state is State.GONE:
+            outcome.fail(Failed.TIMEOUT, f"no end within {self.settings.timeout_s:g} s")
+        elif request.state is State.FAILED and request.status == 200:
+            outcome.fail(Failed.TRUNCATED, "the replica failed in mid-answer")
+        elif request.status != 200:
+            outcome.fail(Failed.STATUS, f"status {request.status}")
+        self.outcomes.append(outcome)
+        self.missed += not meets(self.settings.slo, outcome)
+        if len(self.outcomes) == len(self.workload.requests) or self.missed > self._most_misses:
+            self.agenda.stop()
+
+    def policy_failed(self, error: Exception) -> None:
+        """Note that the policy broke its contract."""
+        self.policy_errors.append(error)
+
+    # -- what replicas answer -----------------------------------------------------------------
+
+    def rejected(self, attempt: Attempt, status: int) -> None:
+        """An answer that is an error is relayed like any other."""
+        if _is_open(attempt):
+            self.dispatcher.headers_received(attempt, status)
+            self.perform(self.dispatcher.attempt_ended(attempt, self.agenda.now_s))
+
+    def first_token(self, attempt: Attempt, sequence: Sequence) -> None:
+        """The head of the answer and its first token came."""
+        if not _is_open(attempt):
+            return
+        outcome = _trip(attempt.request).outcome
+        if outcome.first_token_s is None:
+            outcome.first_token_s = self.agenda.now_s
+        outcome.cached_tokens = sequence.cached_tokens
+        station = self.stations[attempt.replica]
+        station.report_progress()
+        self.dispatcher.headers_received(attempt, 200)
+        self.streamed(attempt, 1)
+        station.opened(attempt)
+
+    def finished(self, attempt: Attempt, sequence: Sequence) -> None:
+        """The last token came, and the end of the answer with it."""
+        if not _is_open(attempt):
+            return
+        station = self.stations[attempt.replica]
+        station.report_progress()
+        station.closed(attempt)
+        rest = sequence.output_tokens - attempt.output_tokens
+        if rest:
+            self.streamed(attempt, rest)
+        outcome = _trip(attempt.request).outcome
+        outcome.generated_tokens = sequence.output_tokens
+        outcome.reported_prompt_tokens = sequence.prompt_tokens
+        self.perform(self.dispatcher.attempt_ended(attempt, self.agenda.now_s))
+
+    def broke(self, attempt: Attempt, failure: Failure) -> None:
+        """There was no connection, or it broke."""
+        if _is_open(attempt):
+            self._report_all_progress()
+            self.perform(self.dispatcher.attempt_failed(attempt, failure, self.agenda.now_s))
+
+    def streamed(self, attempt: Attempt, tokens: int) -> None:
+        """Tokens came."""
+        self.dispatcher.progress(attempt, tokens, self.agenda.now_s)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _build(self, rng: Random) -> None:
+        delays = self.settings.delays
+        for number, plan in enumerate(self.settings.replicas):
+            replica = self.fleet.add(f"r{number}", f"http://r{number}")
+            station = self.stations[replica] = Station(
+                replica,
+                plan,
+                key_tokens=self.workload.key_tokens,
+                agenda=self.agenda,
+                network_s=delays.network_s,
+                router=self,
+                gaps=self.gaps,
+            )
+            self._watches.append(
+                Watch(station, self.dispatcher, self, agenda=self.agenda, delays=delays, rng=rng)
+            )
+
+    def _expect(self, number: int) -> None:
+        planned = self.workload.requests[number]
+        self.agenda.at(planned.arrival_s / self.rate_scale, self._arrive, planned)
+
+    def _arrive(self, planned: Planned) -> None:
+        now = self.agenda.now_s
+        outcome = Outcome(
+            planned.number,
+            planned.prompt_tokens,
+            planned.output_tokens,
+            scheduled_s=now,
+            sent_s=now,
+        )
+        request = Request(str(planned.number), planned.facts, now, Trip(planned, outcome))
+        self.agenda.after(self.settings.timeout_s, self._lose_patience, request)
+        self._report_all_progress()
+        self.perform(self.dispatcher.request_arrived(request, now))
+        if planned.number + 1 < len(self.workload.requests):
+            self._expect(planned.number + 1)
+
+    def _lose_patience(self, request: Request) -> None:
+        self.perform(self.dispatcher.client_gone(request, self.agenda.now_s))
+
+    def _tick(self) -> None:
+        if any(request.attempt is None for request in self.dispatcher.open):
+            self._report_all_progress()  # for those that wait in the router
+        self.perform(self.dispatcher.tick(self.agenda.now_s))
+        self.agenda.after(TICK_S, self._tick)
+
+    def _report_all_progress(self) -> None:
+        for station in self.stations.values():
+            station.report_progress()
+
+    def _befall(self, fault: Fault) -> None:
+        station = list(self.stations.values())[fault.replica]
+        match fault:
+            case Slow():
+                station.slow_down(fault.factor)
+                return
+            case Die():
+                station.die()
+            case Return():
+                station.come_back()
+            case _:
+                assert_never(fault)
+        self._watches[fault.replica].health_changed()
+
+
+def _is_open(attempt: Attempt) -> bool:
+    """Whether the router still waits for this attempt: a message may cross a cancellation."""
+    return attempt.request.attempt is attempt
+
+
+def _trip(request: Request) -> Trip:
+    trip = request.driver
+    if not isinstance(trip, Trip):
+        msg = f"{request!r} is not of this simulation"
+        raise TypeError(msg)
+    return trip

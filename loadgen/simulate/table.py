@@ -1,0 +1,90 @@
+"""Rows on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median_low
+from typing import TYPE_CHECKING, TypeAlias
+
+from rich.markup import escape
+from rich.table import Table
+
+from loadgen.replay.rows import NONE, duration, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from loadgen.simulate.results import Row
+
+_Value: TypeAlias = Callable[["Row"], float | None]
+
+_TIMES: tuple[tuple[str, _Value], ...] = (
+    ("TTFT\np50", lambda row: row.ttft_p50_s),
+    ("TTFT\np99", lambda row: row.ttft_p99_s),
+    ("ITL\np99", lambda row: row.itl_p99_s),
+    ("TPOT\np99", lambda row: row.tpot_p99_s),
+    ("E2E\np50", lambda row: row.e2e_p50_s),
+)
+
+
+def print_rows(rows: Sequence[Row], slo: str, console: Console, *, searched: bool) -> None:
+    """Print a table for each workload, with a line for each policy: medians over its seeds.
+
+    Args:
+        rows: What to print, at least one.
+        slo: The objective, in words.
+        console: Where to.
+        searched: Whether capacities were searched. Where there is none, no rate meets the target.
+    """
+    for workload, by_policy in _grouped(rows).items():
+        console.print(_title(workload, by_policy, slo), highlight=False)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("policy", no_wrap=True)
+        rate = "capacity\nreq/s" if searched else "rate\nreq/s"
+        headings = (rate, "within\nSLO", *(name for name, _ in _TIMES), "cached", "failed")
+        for heading in headings:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for policy, group in by_policy.items():
+            table.add_row(escape(policy), *_cells(group, searched=searched))
+        console.print(table)
+
+
+def _grouped(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
+    groups: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        groups.setdefault(row.workload, {}).setdefault(row.policy, []).append(row)
+    return groups
+
+
+def _title(workload: str, by_policy: dict[str, list[Row]], slo: str) -> str:
+    group = next(iter(by_policy.values()))
+    seeds = "" if len(group) == 1 else f", medians of {len(group)} seeds"
+    about = f"{group[0].requests} requests on {group[0].fleet}{seeds}; {slo}"
+    return f"[bold]{escape(workload)}[/]: {escape(about)}"
+
+
+def _cells(group: list[Row], *, searched: bool) -> list[str]:
+    if searched:
+        cells = [_median(group, lambda row: row.capacity_rps or 0.0, _rate)]
+    else:
+        cells = [_median(group, lambda row: row.rate_rps, _rate)]
+    cells.append(_median(group, lambda row: row.goodput, percent))
+    cells += [_median(group, value_of, duration) for _, value_of in _TIMES]
+    cells.append(_median(group, lambda row: row.prefix_hit_share, percent))
+    cells.append(_median(group, lambda row: row.failed, _count))
+    return cells
+
+
+def _rate(value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _count(value: float) -> str:
+    return f"{value:.0f}"
+
+
+def _median(group: list[Row], value_of: _Value, show: Callable[[float], str]) -> str:
+    values = [value for row in group if (value := value_of(row)) is not None]
+    return show(median_low(values)) if values else NONE
