@@ -1,0 +1,39 @@
+"""The search for the highest rate."""
+
+import pytest
+
+from loadgen.simulate.capacity import highest_scale
+
+
+class Edge:
+    """A target that is met up to a factor."""
+
+    def __init__(self, at):
+        self.at = at
+        self.tried = []
+
+    def __call__(self, scale):
+        self.tried.append(scale)
+        return scale <= self.at
+
+    @property
+    def last_met(self):
+        return [scale for scale in self.tried if scale <= self.at][-1]
+
+
+@pytest.mark.parametrize("edge", [0.013, 0.7, 1.0, 1.001, 37.0])
+@pytest.mark.parametrize("tolerance", [0.1, 0.001])
+def test_the_edge_is_found_within_the_tolerance(edge, tolerance):
+    is_met = Edge(edge)
+    found = highest_scale(is_met, 1.0, tolerance)
+    assert found <= edge < found * (1 + tolerance)
+    assert found == is_met.last_met
+
+
+def test_where_no_rate_will_do_there_is_no_capacity():
+    assert highest_scale(lambda _: False, 1.0) is None
+
+
+def test_where_any_rate_will_do_the_search_ends():
+    is_met = Edge(float("inf"))
+    assert highest_scale(is_met, 2.0) == is_met.tried[-1] > 10_000
