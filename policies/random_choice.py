@@ -23,4 +23,4 @@ class RandomChoice:
         rng: Random,
     ) -> Choice:
         """Draw one replica."""
-        return Choice(rng.choice(replicas), "draw")
+        return Choice(replicas[int(rng.random() * len(replicas))], "draw")

@@ -141,6 +141,7 @@ class Exchange:
         if self._request is not None:
             plane = self._plane
             plane.perform(plane.dispatcher.client_gone(self._request, plane.now()))
+            self._ended()
 
     def pause(self) -> None:
         """The client reads more slowly than the answer comes."""
@@ -168,10 +169,12 @@ class Exchange:
 
     def refuse(self, action: Refuse) -> None:
         """Answer with an error."""
+        self._ended()
         self._answer_error(action.status, action.code, action.message, action.retry_after_s)
 
     def abort(self, action: Abort) -> None:
         """End the answer so that the client sees that it is incomplete."""
+        self._ended()
         telling = self._event_stream and (self._at_boundary or self._decoder is not None)
         if telling:
             event = error_event(self._dialect, action.code, action.message)
@@ -250,6 +253,7 @@ class Exchange:
         assert attempt is not None  # noqa: S101 - no answer without an attempt
         self._attempt = self._upstream = None
         actions = plane.dispatcher.attempt_ended(attempt, plane.now())
+        self._ended()
         self._client.exchange_done(keep_alive=not self._close_after)
         plane.perform(actions)
 
@@ -262,6 +266,10 @@ class Exchange:
         plane.perform(plane.dispatcher.attempt_failed(attempt, failure, plane.now()))
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _ended(self) -> None:
+        """Let go of the request, which holds us: a cycle would have to wait for the collector."""
+        self._request = None
 
     def _understand(self) -> RequestFacts:
         route, session = self._known.route, self._known.session
