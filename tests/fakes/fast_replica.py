@@ -3,7 +3,9 @@
 It answers any POST in vLLM's shape: one JSON answer of about 600 bytes, or, when the body asks
 for a stream, chunks of about 220 bytes, one each ``--gap-ms``. Each chunk's id carries the moment
 it was written (monotonic nanoseconds, the same clock in all processes of a machine), so that a
-client can tell how long it was under way. ``max_tokens`` of the request is the number of chunks.
+client can tell how long it was under way; when the request names a ``seed`` it carries a number
+that follows from seed and position, so that a client can tell what each byte must be.
+``max_tokens`` of the request is the number of chunks.
 
 Run it: ``python -m tests.fakes.fast_replica --port 8001``.
 """
@@ -21,6 +23,7 @@ import uvloop
 
 MODEL = "fast-fake"
 MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')  # some routers rename it
+SEED = re.compile(rb'"seed"\s*:\s*(\d+)')
 STREAMED = re.compile(rb'"stream"\s*:\s*true')
 
 _CHUNK_HEAD = b'data: {"id":"chatcmpl-'
@@ -36,7 +39,6 @@ _STREAM_HEAD = (
     b"content-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
-_STREAM_END = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
 def answer(content_type: str, body: bytes, status: str = "200 OK") -> bytes:
@@ -69,10 +71,22 @@ HEALTH = answer("text/plain", b"")
 NOT_FOUND = answer("application/json", b'{"detail":"Not Found"}', "404 Not Found")
 
 
-def chunk(now_ns: int) -> bytes:
-    """One event in its transfer chunk, stamped with ``now_ns`` (19 digits)."""
-    event = b"%b%019d%b" % (_CHUNK_HEAD, now_ns, _CHUNK_TAIL)
-    return b"%x\r\n%b\r\n" % (len(event), event)
+DONE_EVENT = b"data: [DONE]\n\n"
+
+
+def event(stamp: int) -> bytes:
+    """One event, stamped with a number of up to 19 digits."""
+    return b"%b%019d%b" % (_CHUNK_HEAD, stamp, _CHUNK_TAIL)
+
+
+def seeded_stamp(seed: int, position: int) -> int:
+    """The stamp of the event at ``position`` in the stream of a request that named a seed."""
+    return seed * 1_000_000 + position
+
+
+def chunk(data: bytes) -> bytes:
+    """``data`` as one transfer chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def metrics_page(running: int) -> bytes:
@@ -132,6 +146,8 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._body: list[bytes] = []
         self._left = 0
+        self._position = 0
+        self._seed: int | None = None
         self._due_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -173,13 +189,21 @@ class Connection(asyncio.Protocol):
     def _start(self, body: bytes) -> None:
         wanted = MAX_TOKENS.search(body)
         self._left = int(wanted[1]) if wanted else 16
+        seed = SEED.search(body)
+        self._seed = int(seed[1]) if seed else None
+        self._position = 0
         self._engine.running += 1
         self._due_s = self._engine.loop.time() + self._engine.gap_s
         self._timer = self._engine.loop.call_at(self._due_s, self._tick)
         self._transport.write(_STREAM_HEAD)
 
     def _tick(self) -> None:
-        data = chunk(time.monotonic_ns())
+        if self._seed is None:
+            stamp = time.monotonic_ns()
+        else:
+            stamp = seeded_stamp(self._seed, self._position)
+            self._position += 1
+        data = chunk(event(stamp))
         self._left -= 1
         if self._left:
             self._due_s += self._engine.gap_s
@@ -187,7 +211,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
         else:
             self._stop()
-            self._transport.write(data + _STREAM_END)
+            self._transport.write(data + chunk(DONE_EVENT) + b"0\r\n\r\n")
 
     def _stop(self) -> None:
         self._timer.cancel()

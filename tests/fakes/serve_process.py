@@ -45,6 +45,7 @@ class ServeProcess:
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
+        self._told_to_stop = False
         self.log: list[str] = []
         """All lines of its standard error."""
         self.urls: list[str] = []
@@ -88,8 +89,8 @@ class ServeProcess:
 
     async def stop(self) -> None:
         """End it by SIGTERM; it must exit with 0 and have said nothing that is an error."""
-        if self._process.returncode is None:
-            self._process.send_signal(signal.SIGTERM)
+        if self._process.returncode is None and not self._told_to_stop:
+            self.signal(signal.SIGTERM)
         try:
             async with asyncio.timeout(STOP_DEADLINE_S):
                 status = await self._process.wait()
@@ -102,6 +103,11 @@ class ServeProcess:
         assert status == 0, f"exit status {status}: {self.tail()}"
         troubles = [line for line in self.log if "Traceback" in line or "never retrieved" in line]
         assert not troubles, self.tail()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._told_to_stop = self._told_to_stop or number is signal.SIGTERM
+        self._process.send_signal(number)
 
     def tail(self) -> str:
         """The end of its log, for messages."""
