@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from textwrap import fill
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from rich.padding import Padding
 from rich.text import Text
 
 from loadgen.replay.progress import progress_line
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from loadgen.trial.plan import Case, Plan
     from loadgen.trial.run import Outcome
 
-_INDENT = 6
+_INDENT = " " * 6
 
 
 class Screen:
@@ -70,8 +70,9 @@ class Screen:
         for doubt in doubts(outcome):
             self._tell(f"warning: {doubt}", _INDENT, "yellow")
 
-    def _tell(self, text: str, indent: int = 0, style: str = "") -> None:
-        self._console.print(Padding(Text(text, style), (0, 0, 0, indent)))
+    def _tell(self, text: str, indent: str = "", style: str = "") -> None:
+        lines = fill(text, self._console.width, initial_indent=indent, subsequent_indent=indent)
+        self._console.print(Text(lines, style))
 
 
 def _about(seconds: float) -> str:

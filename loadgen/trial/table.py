@@ -46,11 +46,7 @@ def row(outcome: Outcome) -> tuple[str, ...]:
 def title(outcomes: Sequence[Outcome]) -> str:
     """What was sent to all of them."""
     report = outcomes[0].report
-    trace = report.trace
-    return (
-        f"{trace.name}: {trace.requests} requests in {trace.duration_s:.0f} s, "
-        f"{trace.rate_rps:.1f} per second; SLO {report.slo}"
-    )
+    return f"{report.trace.name}: {_amount(outcomes)}; SLO {report.slo}"
 
 
 def as_table(outcomes: Sequence[Outcome]) -> Table:
@@ -66,11 +62,12 @@ def as_table(outcomes: Sequence[Outcome]) -> Table:
 
 def as_markdown(outcomes: Sequence[Outcome]) -> str:
     """For a document; all of one trace."""
+    report = outcomes[0].report
+    amount = "; ".join((_amount(outcomes), *report.trace.changes))
     rules = ("---", *["---:"] * (len(HEADINGS) - 1))
     lines = (HEADINGS, rules, *map(row, outcomes))
-    notes = "".join(f"; {change}" for change in outcomes[0].report.trace.changes)
     rows = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{title(outcomes)}{notes}.\n\n{rows}"
+    return f"**{report.trace.name}** ({amount}), SLO `{report.slo}`:\n\n{rows}"
 
 
 def doubts(outcome: Outcome) -> list[str]:
@@ -88,3 +85,8 @@ def doubts(outcome: Outcome) -> list[str]:
 
 def _quantile(distribution: Distribution | None, name: str) -> str:
     return NONE if distribution is None else duration(getattr(distribution, name))
+
+
+def _amount(outcomes: Sequence[Outcome]) -> str:
+    trace = outcomes[0].report.trace
+    return f"{trace.requests} requests in {trace.duration_s:.0f} s, {trace.rate_rps:.1f} per second"

@@ -37,17 +37,21 @@ class Workload:
         """
         trace = open_trace(self.spec)
         if self.jitter_seed is not None:
-            spread = transform.jitter(trace, self.jitter_seed)
-            if spread.requests != trace.requests:  # else there is nothing to tell of
-                trace = spread
+            trace = _unless_equal(trace, transform.jitter(trace, self.jitter_seed))
         if self.start_s or self.duration_s is not None:
-            trace = transform.window(trace, self.start_s, self.duration_s)
+            window = transform.window(trace, self.start_s, self.duration_s)
+            trace = _unless_equal(trace, window)
         if self.max_input_tokens is not None:
-            trace = transform.clip_prompts(trace, self.max_input_tokens)
+            trace = _unless_equal(trace, transform.clip_prompts(trace, self.max_input_tokens))
         if self.max_output_tokens is not None:
-            trace = transform.clip_outputs(trace, self.max_output_tokens)
+            trace = _unless_equal(trace, transform.clip_outputs(trace, self.max_output_tokens))
         if self.rate_scale != 1:
             trace = transform.scale_rate(trace, self.rate_scale)
         if not trace.requests:
             raise TraceError("no request arrives in the time asked for", self.spec)
         return trace
+
+
+def _unless_equal(trace: Trace, changed: Trace) -> Trace:
+    """What was changed; an option for many traces may change nothing in one: no note of that."""
+    return trace if changed.requests == trace.requests else changed
