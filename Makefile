@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint types contracts unit bench demo soak clean
+.PHONY: help install test lint types contracts unit curl bench demo soak clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,8 +31,13 @@ types: $(STAMP) ## mypy --strict
 contracts: $(STAMP) ## import-linter: arrows point down only
 	$(BIN)/lint-imports
 
-unit: $(STAMP) ## the test suite
+unit: $(STAMP) curl ## the test suite
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not soak and not bench"
+
+# Among the real clients of the suite is curl; where it is missing and we may, it is installed.
+curl:
+	@command -v curl >/dev/null || { apt-get update -qq && apt-get install -y -qq curl; } \
+		|| { echo "the suite needs curl: install it"; exit 2; }
 
 bench: $(STAMP) ## speed as ratios to peers measured in the same run
 	$(BIN)/python -m tests.bench
