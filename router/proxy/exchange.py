@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from policies.base import RequestFacts
-from router.api.body import BYTES_PER_TOKEN, MalformedBodyError, understand_json, with_model
+from router.api.body import MalformedBodyError
 from router.api.errors import error_body, error_event
-from router.api.multipart import understand_multipart
-from router.api.routes import BodyFormat, Dialect, Route
+from router.api.routes import Dialect
 from router.core.request import Request
 from router.http1.chunked import ChunkedBody
 from router.http1.fields import HEAD_END
 from router.http1.response import BodyKind, ResponseHead
 from router.proxy.answers import Answer
+from router.proxy.understanding import understand
 
 if TYPE_CHECKING:
     from router.core.actions import Abort, Actions, Refuse
     from router.core.dispatcher import Dispatcher
     from router.core.request import Attempt, Failure
     from router.proxy.heads import KnownRequest
-    from router.proxy.upstream import UpstreamConnection, UpstreamPool
+    from router.proxy.pool import UpstreamPool
+    from router.proxy.upstream import UpstreamConnection
 
 _EVENT = b"data:"
 _MAX_REQUEST_ID_BYTES = 128
@@ -124,12 +124,14 @@ class Exchange:
 
     def start(self) -> None:
         """Understand the request and hand it to the dispatcher."""
+        plane, given = self._plane, self._body
         try:
-            facts = self._understand()
+            facts, body = understand(self._known, given, plane.dispatcher.fleet, plane.aliases)
         except MalformedBodyError as error:
             self._answer_error(400, "invalid_body", str(error), None)
             return
-        plane = self._plane
+        if body is not given:
+            self._replace_body(body)
         now = plane.now()
         request_id = self._request_id.decode("latin-1")
         request = self._request = Request(request_id, facts, now, self)
@@ -271,42 +273,10 @@ class Exchange:
         """Let go of the request, which holds us: a cycle would have to wait for the collector."""
         self._request = None
 
-    def _understand(self) -> RequestFacts:
-        route, session = self._known.route, self._known.session
-        assert route is not None  # noqa: S101 - only forwarded requests have exchanges
-        if route.body is BodyFormat.OPAQUE or self.method != b"POST":
-            return RequestFacts(model=self._resolved(route.model), session=session)
-        fleet = self._plane.dispatcher.fleet
-        try:
-            facts = self._understand_body(route, session)
-        except MalformedBodyError:
-            if fleet.uniform():
-                prompt_tokens = len(self._body) // BYTES_PER_TOKEN
-                return RequestFacts(session=session, prompt_tokens=prompt_tokens)
-            raise
-        if facts.model is None and not fleet.uniform():
-            msg = "The field `model` is missing, and more than one model is served."
-            raise MalformedBodyError(msg)
-        return facts
-
-    def _understand_body(self, route: Route, session: str | None) -> RequestFacts:
-        if route.body is BodyFormat.MULTIPART:
-            content_type = self._known.head.field(b"content-type")
-            return understand_multipart(self._body, content_type, session)
-        facts = understand_json(self._body, session)
-        model = self._resolved(facts.model)
-        if model is None or model == facts.model:
-            return facts
-        self._replace_body(with_model(self._body, model))
-        return understand_json(self._body, session)
-
     @property
     def _dialect(self) -> Dialect:
         route = self._known.route
         return route.dialect if route is not None else Dialect.OPENAI
-
-    def _resolved(self, model: str | None) -> str | None:
-        return None if model is None else self._plane.aliases.get(model, model)
 
     def _replace_body(self, body: bytes) -> None:
         self._plane.release_bytes(self._held - len(body))

@@ -13,7 +13,7 @@ from router.core.actions import Abort, Actions, Cancel, Refuse, Send
 from router.proxy.answers import Answer
 from router.proxy.client import ClientConnection
 from router.proxy.heads import MODELS_PATH, KnownRequest, RequestHeads
-from router.proxy.upstream import UpstreamPool
+from router.proxy.pool import UpstreamPool
 from router.telemetry.status import Traffic
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.api.body import MalformedBodyError, understand_json, with_model
-from router.api.multipart import understand_multipart
+from router.api.multipart import understand_multipart, with_form_model
 
 
 def facts(text: str | bytes, session=None):
@@ -110,6 +110,13 @@ def test_multipart_fields():
 def test_malformed_multipart(body, content_type):
     with pytest.raises(MalformedBodyError):
         understand_multipart(body, content_type, None)
+
+
+def test_replacing_the_model_of_a_form_keeps_all_else():
+    kind = b"multipart/form-data; boundary=b"
+    changed = with_form_model(FORM, kind, "other/name")
+    assert changed == FORM.replace(b"whisper", b"other/name")
+    assert understand_multipart(changed, kind, None).model == "other/name"
 
 
 @given(st.binary(max_size=200))

@@ -150,6 +150,16 @@ def test_an_alias_is_replaced_in_the_body():
     assert b"Content-Length: %d" % len(body) in head
 
 
+def test_an_alias_is_replaced_in_a_form():
+    house = House(aliases={"nick": "m"})
+    client, _ = house.client()
+    _, upstream = house.upstream()
+    form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n--b--\r\n'
+    kind = b"Content-Type: multipart/form-data; boundary=b\r\n"
+    client.data_received(post(form % b"nick", lines=kind, path=b"/v1/audio/transcriptions"))
+    assert upstream.written.endswith(b"\r\n\r\n" + form % b"m")
+
+
 def test_identity_fields():
     house = House()
     client, _ = house.client()
