@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -290,7 +291,10 @@ def _run(tasks: list[Task], jobs: int) -> list[Row]:
         def done(row: Row) -> None:
             progress.update(bar, advance=1, last=f"{row.workload}, {row.policy}, {row.seed}")
 
-        return run_tasks(tasks, jobs, done)
+        try:
+            return run_tasks(tasks, jobs, done)
+        except BrokenExecutor as error:
+            raise click.ClickException("a process was killed; try fewer --jobs") from error
 
 
 def _report(arguments: str, given: Given, traces: list[Trace], rows: list[Row]) -> Report:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context, parent_process
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
 from typing import TYPE_CHECKING
 
 from loadgen.simulate.task import perform
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from loadgen.simulate.results import Row
     from loadgen.simulate.task import Task
@@ -37,20 +38,32 @@ def run_tasks(tasks: Sequence[Task], jobs: int, done: Callable[[Row], None]) -> 
             done(rows[-1])
         return rows
     context = get_context("spawn")
+    before = set(active_children())
     with ProcessPoolExecutor(jobs, context, initializer=_begin_worker) as pool:
-        futures = [pool.submit(perform, task) for task in tasks]
+        with _ctrl_c_ignored():  # workers inherit that: it is for this process to end them
+            futures = [pool.submit(perform, task) for task in tasks]
         try:
             for future in as_completed(futures):
                 done(future.result())
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            # the pool would let them end what they are at, which may take minutes
+            for worker in set(active_children()) - before:
+                worker.terminate()
             raise
         return [future.result() for future in futures]
 
 
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def _begin_worker() -> None:
-    """End at once with Ctrl-C, and with the parent, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """End with the parent, however that ends."""
     Thread(target=_follow_parent, daemon=True).start()
 
 
