@@ -8,6 +8,7 @@ machine hits all of them alike.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import tempfile
@@ -41,6 +42,8 @@ PACED_CONNECTIONS = 8
 STREAMS = 200
 GAP_S = 0.020
 LOAD_DEADLINE_S = 60
+BUSY_SHARE = 0.5
+"""Load average per core, before the start, from which on the figures are not to be trusted."""
 
 
 @contextmanager
@@ -75,8 +78,9 @@ def load(kind: str, endpoint: Endpoint, connections: int, window_s: float, cores
 
 
 def measure(endpoint: Endpoint, figures: Figures, window_s: float, cores: Cores) -> None:
-    """One round of one router: all three loads."""
-    figures.add_plain(load("plain", endpoint, PLAIN_CONNECTIONS, window_s, cores))
+    """One round of one router: all three loads; saturation is of no interest without a router."""
+    if endpoint.pid:
+        figures.add_plain(load("plain", endpoint, PLAIN_CONNECTIONS, window_s, cores))
     figures.add_paced(load("paced", endpoint, PACED_CONNECTIONS, window_s / 2, cores))
     streams = load("chunk", endpoint, STREAMS, window_s, cores)
     figures.add_chunk(streams, STREAMS / GAP_S * streams.window_s)
@@ -86,7 +90,7 @@ def measure(endpoint: Endpoint, figures: Figures, window_s: float, cores: Cores)
 @click.option("--rounds", default=3, show_default=True, help="Turns that every router gets.")
 @click.option("--window-s", default=3.0, show_default=True, help="Length of each measurement.")
 @click.option("--only", multiple=True, help="Only these routers (may be repeated).")
-@click.option("--pin/--no-pin", default=True, help="Give the router a core of its own.")
+@click.option("--pin", is_flag=True, help="Give the router a core of its own (and no other).")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON file to write.")
 def main(rounds: int, window_s: float, only: tuple[str, ...], pin: bool, out: Path | None) -> None:
     """Run the bench."""
@@ -94,6 +98,9 @@ def main(rounds: int, window_s: float, only: tuple[str, ...], pin: bool, out: Pa
     peers, missing = available(console.print)
     peers = [peer for peer in peers if not only or peer.name in only]
     cores = Cores.split(pin=pin)
+    load_before, cpus = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    if load_before > cpus * BUSY_SHARE:
+        console.print(f"The machine is busy (load {load_before:.1f}): figures are disturbed.")
     figures = {peer.name: Figures() for peer in peers}
     with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as name:
         folder = Path(name)
@@ -116,6 +123,7 @@ def main(rounds: int, window_s: float, only: tuple[str, ...], pin: bool, out: Pa
         extra = {
             "machine": platform.processor() or platform.machine(),
             "pinned": cores.router is not None,
+            "load_before": load_before,
             "missing": missing,
             "polling": [row._asdict() for row in looks],
         }

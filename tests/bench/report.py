@@ -89,7 +89,7 @@ class Goal:
 
 
 def goals(figures: dict[str, Figures], poll_ms: float | None) -> list[Goal]:
-    """The goals, judged on medians of the rounds of this very run."""
+    """The goals, judged on the rounds of this very run."""
     sglang = "sglang-router"
     plain, chunk = (_ratio(figures, column, sglang) for column in ("plain_us", "chunk_us"))
     return [
@@ -101,9 +101,11 @@ def goals(figures: dict[str, Figures], poll_ms: float | None) -> list[Goal]:
 
 
 def _ratio(figures: dict[str, Figures], column: str, peer: str) -> float | None:
+    """The median of the rounds' ratios: the two of a round were measured a few seconds apart."""
     if peer not in figures or "pointsman" not in figures:
         return None
-    return median(getattr(figures["pointsman"], column)) / median(getattr(figures[peer], column))
+    ours, theirs = (getattr(figures[name], column) for name in ("pointsman", peer))
+    return median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
 COLUMNS = [
@@ -125,13 +127,13 @@ def table(figures: dict[str, Figures]) -> Table:
     for heading, _, _ in COLUMNS:
         made.add_column(heading, justify="right")
     for name, row in figures.items():
-        cells = [_cell(name, column, getattr(row, column), digits) for _, column, digits in COLUMNS]
+        cells = [_cell(getattr(row, column), digits) for _, column, digits in COLUMNS]
         made.add_row(name, *cells)
     return made
 
 
-def _cell(peer: str, column: str, values: list[float], digits: int) -> str:
-    if peer == "direct" and column.endswith("_us"):
+def _cell(values: list[float], digits: int) -> str:
+    if not any(values):  # there is no router in between
         return "-"
     low, mid, high = (f"{v:.{digits}f}" for v in (min(values), median(values), max(values)))
     return f"{mid}\n({low}-{high})"
