@@ -49,4 +49,4 @@ demo: $(STAMP) ## a simulated fleet, a real trace, several policies, one killed 
 	$(BIN)/python -m loadgen.demo
 
 clean: ## remove .venv and caches
-	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out
+	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out tests/e2e/node/node_modules

@@ -106,7 +106,7 @@ def _below_v1(path: bytes) -> Route | None:
 
 
 def _stays_below(path: bytes, prefixes: tuple[bytes, ...]) -> bool:
-    plain = b"/" + b"/".join(_segments(path))
+    plain = b"/" + b"/".join(_segments(path)) + b"/"
     return plain.startswith(prefixes)
 
 

@@ -127,6 +127,10 @@ async def _serve(config: Config, grace_s: float) -> int:
     again = asyncio.ensure_future(stop.wait())
     await asyncio.wait({stopping, again}, return_when=asyncio.FIRST_COMPLETED)
     again.cancel()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # From here on the process ends by itself; a late signal must not change its status.
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
     if not stopping.done():
         await app.stop(0)
         stopping.cancel()

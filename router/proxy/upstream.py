@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from typing import TYPE_CHECKING, Protocol, cast
 
 from router.core.request import Failure
@@ -13,6 +15,8 @@ from router.http1.fields import HEAD_END, check_unfinished
 from router.http1.response import BodyKind, ResponseHead
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from router.core.replica import Replica
     from router.core.request import Attempt
     from router.proxy.pool import UpstreamPool
@@ -65,6 +69,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_received",
         "_recipient",
         "_requests",
+        "_spare",
         "idle_since_s",
         "replica",
         "transport",
@@ -79,6 +84,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._attempt: Attempt | None = None
         self._requests = 0
         self._outbox: memoryview | None = None
+        self._spare: socket.socket | None = None
         self._eof = False
         self._paused = False
         self._keep_alive = True
@@ -98,6 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
         if len(body) <= WRITE_AT_ONCE_BYTES:
             self.transport.write(head + body)
         else:
+            self._spare = _duplicate(self.transport)
             self.transport.write(head)
             self._outbox = memoryview(body)
             self._write_more()
@@ -105,6 +112,7 @@ class UpstreamConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection at once; the recipient hears nothing more."""
         self._recipient = self._attempt = self._outbox = None
+        self._drop_spare()
         self.transport.abort()
 
     def pause(self) -> None:
@@ -152,6 +160,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone; what that means depends on how far the response was."""
         self._pool.closed(self)
+        self._hear_last_words()
         recipient, attempt = self._recipient, self._attempt
         if recipient is None or attempt is None:
             return
@@ -173,6 +182,25 @@ class UpstreamConnection(asyncio.Protocol):
         self._write_more()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+    def _hear_last_words(self) -> None:
+        """Read what the replica said before it reset the connection in the middle of an upload.
+
+        Sending then fails, and the transport closes without reading the answer that is there.
+        """
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return
+        with spare:
+            if self._recipient is not None and not self._received:
+                self._eof = True
+                for data in _leftovers(spare):
+                    self.data_received(data)
 
     def _write_more(self) -> None:
         while self._outbox is not None and not self.transport.get_write_buffer_size():
@@ -235,6 +263,7 @@ class UpstreamConnection(asyncio.Protocol):
             recipient.relay(data[:end] if end < len(data) else data)
         reusable = self._keep_alive and end == len(data) and self._outbox is None and not self._eof
         self._recipient = self._attempt = self._outbox = self._body = None
+        self._drop_spare()
         self._received = False
         self._interim = 0
         if reusable:
@@ -250,6 +279,30 @@ class UpstreamConnection(asyncio.Protocol):
         if recipient is not None and attempt is not None:
             at_boundary = body is not None and body.at_boundary
             recipient.attempt_failed(attempt, failure, at_boundary=at_boundary)
+
+
+def _duplicate(transport: asyncio.Transport) -> socket.socket | None:
+    """A second handle of a connection, which outlives its transport."""
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        return None
+    spare = socket.socket(fileno=os.dup(sock.fileno()))
+    spare.setblocking(False)
+    return spare
+
+
+def _leftovers(sock: socket.socket) -> Iterator[bytes]:
+    """What can still be read of a broken connection, up to the length of a head."""
+    left = MAX_HEAD_BYTES
+    while left > 0:
+        try:
+            data = sock.recv(left)
+        except OSError:  # nothing more: the error that broke the connection, or would-block
+            return
+        if not data:
+            return
+        left -= len(data)
+        yield data
 
 
 def _body(kind: BodyKind, length: int | None) -> Body:

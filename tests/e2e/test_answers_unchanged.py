@@ -140,12 +140,14 @@ async def test_an_interim_answer_long_before_the_final_one(router, replica):
         assert (answer.status, answer.body) == (200, b"final")
 
 
-@pytest.mark.parametrize("then", ["waits", "ends"])
+@pytest.mark.parametrize("then", ["waits", "ends", "closes"])
 async def test_an_answer_before_the_body_was_read_is_relayed(router, replica, then):
     async def respond(exchange):
         exchange.send(http("401 Unauthorized", b'{"error": "no"}', "WWW-Authenticate: Bearer"))
         if then == "ends":
             exchange.connection.end_sending()
+        elif then == "closes":  # with bytes unread, so the kernel resets the connection
+            exchange.close()
 
     replica.respond = respond
     async with raw_client(router.url) as client:

@@ -67,6 +67,7 @@ def test_forward_paths():
     assert routes.find(b"/server_info") is not None
     assert routes.find(b"/server_info/x") is None
     assert routes.find(b"/plugin/a/b") is not None
+    assert routes.find(b"/plugin/") is not None
     assert routes.find(b"/v1/load_lora_adapter") is not None
     for path in (b"/plugin", b"/plugin/../sleep", b"/plugin/%2e%2e/sleep", b"/plugin/..;/sleep"):
         assert routes.find(path) is None
