@@ -81,12 +81,16 @@ def compare(trace: Trace, policy: str, replicas: int, profile: str = "8b-h100") 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print both, and how far the simulation is off."""
+    report, row = comparison.live.report, comparison.simulated
     table = Table("", box=None, pad_edge=False, header_style="bold")
     for heading in ("live", "simulated", "off by"):
         table.add_column(heading, justify="right")
     for name, show, (live, simulated) in (
         ("TTFT p50", duration, comparison.ttft_p50_s),
         ("TTFT p90", duration, comparison.ttft_p90_s),
+        ("ITL p99", duration, (_there(report.itl_s).p99, _there(row.itl_p99_s))),
+        ("TPOT p99", duration, (_there(report.tpot_s).p99, _there(row.tpot_p99_s))),
+        ("E2E p50", duration, (_there(report.e2e_s).p50, _there(row.e2e_p50_s))),
         ("within SLO", percent, comparison.goodput),
     ):
         off = f"{simulated / live - 1:+.1%}" if live else "-"
