@@ -160,7 +160,7 @@ class _Command(click.Command):
     "--scenario",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="F.yaml",
-    help="Unequal replicas and faults; see the README.",
+    help="Unequal replicas, and faults: see below.",
 )
 @click.option(
     "--network-delay",
@@ -217,6 +217,14 @@ def command(ctx: click.Context, /, trace: tuple[str, ...], **given: Unpack[Given
     TRACE is a file (Azure CSV, Mooncake JSONL or pointsman JSONL; .gz too) or one of: azure-code,
     azure-conv, mooncake-conversation, bimodal[:rate=4,n=600,seed=0,...]. The last is drawn anew
     for each seed.
+
+    \b
+    A scenario, whose replicas are counted from 0, and whose times are simulated seconds:
+      replicas: [{count: 4}, {count: 4, speed: 0.5, profile: 8b-a100}]
+      faults:
+        - {do: die, replica: 2, at_s: 60}
+        - {do: return, replica: 2, at_s: 120}
+        - {do: slow, replica: 5, at_s: 30, factor: 3}
     """
     if given["target"] is not None and not given["find_capacity"]:
         raise click.UsageError("--target goes with --find-capacity")
