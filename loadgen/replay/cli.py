@@ -15,19 +15,11 @@ import click
 import uvloop
 from rich.console import Console
 
+from loadgen import commandline
 from loadgen.replay.client import ServerError
 from loadgen.replay.compare import as_markdown, as_table, doubts
 from loadgen.replay.options import DEFAULT_SLO, ReplayOptions
-from loadgen.replay.parameters import (
-    ABOVE_ZERO,
-    NOT_NEGATIVE,
-    BadInput,
-    Given,
-    base_url,
-    finite,
-    folder_exists,
-    objective,
-)
+from loadgen.replay.parameters import Given, base_url, folder_exists
 from loadgen.replay.progress import progress_line
 from loadgen.replay.report import ReportError, dump_report, load_report
 from loadgen.replay.run import Tally, run
@@ -46,18 +38,9 @@ EXIT_INTERRUPTED = 130
 _NAMES = ", ".join((*SHIPPED, f"{bimodal.NAME}[:key=value,...]"))
 
 
-class _Command(click.Command):
-    """Keeps the arguments as they were given, for the report."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note ``args``, then parse them."""
-        ctx.meta[__name__] = tuple(args)
-        return super().parse_args(ctx, args)
-
-
 @click.command(
     "replay",
-    cls=_Command,
+    cls=commandline.RecordedCommand,
     short_help="Replay a trace against a server and measure it.",
     epilog="Exit status: 0; 1 when requests failed; 2 on bad input; 130 when interrupted.",
 )
@@ -77,46 +60,38 @@ class _Command(click.Command):
     show_default=True,
     help="API to speak.",
 )
-@click.option(
-    "--start",
-    type=NOT_NEGATIVE,
-    callback=finite,
-    metavar="SECONDS",
-    help="Skip what arrives in this time of the trace.",
-)
+@commandline.start
 @click.option(
     "--duration",
-    type=ABOVE_ZERO,
-    callback=finite,
+    type=commandline.ABOVE_ZERO,
+    callback=commandline.finite,
     metavar="SECONDS",
     help="Take only what arrives in this time after --start.",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Take the first N requests.")
+@commandline.limit
 @click.option(
     "--rate-scale",
-    type=ABOVE_ZERO,
-    callback=finite,
+    type=commandline.ABOVE_ZERO,
+    callback=commandline.finite,
     metavar="F",
     help="Send F times as many requests per second.",
 )
-@click.option("--jitter", is_flag=True, help="Spread requests that share one timestamp.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the jitter.")
-@click.option("--max-input-tokens", type=click.IntRange(1), metavar="N", help="Cut longer prompts.")
-@click.option(
-    "--max-output-tokens", type=click.IntRange(1), metavar="N", help="Cut longer answers."
-)
+@commandline.jitter
+@commandline.seed
+@commandline.max_input_tokens
+@commandline.max_output_tokens
 @click.option(
     "--slo",
     default=str(DEFAULT_SLO),
     show_default=True,
-    callback=objective,
+    callback=commandline.objective,
     help="What counts as goodput: limits of ttft, tpot, e2e; ttft=2s+0.25ms@4096 allows 0.25 ms "
     "more for each prompt token above 4096.",
 )
 @click.option(
     "--timeout",
-    type=ABOVE_ZERO,
-    callback=finite,
+    type=commandline.ABOVE_ZERO,
+    callback=commandline.finite,
     default=600,
     show_default=True,
     metavar="SECONDS",
@@ -124,8 +99,8 @@ class _Command(click.Command):
 )
 @click.option(
     "--speed",
-    type=ABOVE_ZERO,
-    callback=finite,
+    type=commandline.ABOVE_ZERO,
+    callback=commandline.finite,
     default=1,
     show_default=True,
     metavar="K",
@@ -164,7 +139,7 @@ def command(
     if len(trace) != 1:
         raise click.UsageError(f"name one trace: a file, or one of {_NAMES}")
     report = _replay(_prepare(trace[0], given), _options(given))
-    report.command = shlex.join((*ctx.command_path.split(), *ctx.meta[__name__]))
+    report.command = shlex.join(commandline.recorded(ctx))
     print_report(report, Console())
     if given["out"] is not None:
         _write(given["out"], report)
@@ -179,7 +154,7 @@ def _prepare(spec: str, given: Given) -> Trace:
     try:
         trace = open_trace(spec)
     except TraceError as error:
-        raise BadInput(str(error)) from error
+        raise commandline.BadInput(str(error)) from error
     if given["jitter"]:
         trace = transform.jitter(trace, given["seed"])
     if given["start"] or given["duration"]:
@@ -193,7 +168,7 @@ def _prepare(spec: str, given: Given) -> Trace:
     if given["rate_scale"]:
         trace = transform.scale_rate(trace, given["rate_scale"])
     if not trace.requests:
-        raise BadInput(f"{spec}: no request arrives between --start and its end")
+        raise commandline.BadInput(f"{spec}: no request arrives between --start and its end")
     return trace
 
 
@@ -226,7 +201,7 @@ def _replay(trace: Trace, options: ReplayOptions) -> Report:
     try:
         return uvloop.run(_watched(trace, options))
     except ServerError as error:
-        raise BadInput(str(error)) from error
+        raise commandline.BadInput(str(error)) from error
 
 
 async def _watched(trace: Trace, options: ReplayOptions) -> Report:
@@ -248,7 +223,7 @@ def _write(path: Path, report: Report) -> None:
     try:
         path.write_bytes(dump_report(report))
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from error
+        raise commandline.BadInput(f"{path}: {error.strerror or error}") from error
 
 
 def _compare(paths: tuple[str, ...], *, markdown: bool) -> None:
@@ -261,7 +236,7 @@ def _compare(paths: tuple[str, ...], *, markdown: bool) -> None:
             reports[name] = load_report(path.read_bytes())
         except (OSError, ReportError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
-            raise BadInput(f"{path}: {reason}") from error
+            raise commandline.BadInput(f"{path}: {reason}") from error
     if markdown:
         click.echo(as_markdown(reports), nl=False)
     else:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Literal, TypedDict
 from urllib.parse import urlsplit
 
 import click
 
-from loadgen.slo import SloError, parse_slo
-
 if TYPE_CHECKING:
     from pathlib import Path
 
     from loadgen.slo import Slo
-
-ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
-NOT_NEGATIVE = click.FloatRange(min=0)
 
 
 class Given(TypedDict):
@@ -41,19 +35,6 @@ class Given(TypedDict):
     out: Path | None
 
 
-class BadInput(click.ClickException):
-    """What was asked for cannot be done, though the command line is well-formed."""
-
-    exit_code = 2
-
-
-def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    """Refuse the numbers that ranges let through: infinities and what is no number."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is no finite number", param=param)
-    return value
-
-
 def base_url(_ctx: click.Context, param: click.Parameter, value: str) -> str:
     """The base URL of a server; a trailing ``/v1`` is taken off."""
     url = value.rstrip("/").removesuffix("/v1")
@@ -61,14 +42,6 @@ def base_url(_ctx: click.Context, param: click.Parameter, value: str) -> str:
         message = f"{value!r} is no base URL like http://127.0.0.1:8080"
         raise click.BadParameter(message, param=param)
     return url
-
-
-def objective(_ctx: click.Context, param: click.Parameter, value: str) -> Slo:
-    """An objective as :func:`loadgen.slo.parse_slo` reads it."""
-    try:
-        return parse_slo(value)
-    except SloError as error:
-        raise click.BadParameter(str(error), param=param) from error
 
 
 def folder_exists(_ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:

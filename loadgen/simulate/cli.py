@@ -12,14 +12,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadgen.replay.parameters import (
-    ABOVE_ZERO,
-    NOT_NEGATIVE,
-    BadInput,
-    finite,
-    folder_exists,
-    objective,
-)
+from loadgen import commandline
+from loadgen.replay.parameters import folder_exists
 from loadgen.simulate.capacity import DEFAULT_TARGET, DEFAULT_TOLERANCE
 from loadgen.simulate.parameters import (
     DEFAULT_REPLICAS,
@@ -53,18 +47,9 @@ _WIDTH = 100
 """Of what is printed where there is no terminal."""
 
 
-class _Command(click.Command):
-    """Keeps the arguments as they were given, for the report."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note ``args``, then parse them."""
-        ctx.meta[__name__] = tuple(args)
-        return super().parse_args(ctx, args)
-
-
 @click.command(
     "simulate",
-    cls=_Command,
+    cls=commandline.RecordedCommand,
     short_help="Simulate policies on a trace, in virtual time.",
     epilog="Exit status: 0; 2 on bad input; 130 when interrupted.",
 )
@@ -100,43 +85,31 @@ class _Command(click.Command):
 )
 @click.option(
     "--rate-scale",
-    type=ABOVE_ZERO,
-    callback=finite,
+    type=commandline.ABOVE_ZERO,
+    callback=commandline.finite,
     default=1,
     show_default=True,
     metavar="F",
     help="Let requests arrive F times as fast; with --find-capacity: where to begin.",
 )
-@click.option("--jitter", is_flag=True, help="Spread requests that share one timestamp.")
-@click.option(
-    "--start",
-    type=NOT_NEGATIVE,
-    callback=finite,
-    default=0,
-    metavar="SECONDS",
-    help="Skip what arrives in this time of the trace.",
-)
+@commandline.jitter
+@commandline.start
 @click.option(
     "--duration",
-    type=ABOVE_ZERO,
-    callback=finite,
+    type=commandline.ABOVE_ZERO,
+    callback=commandline.finite,
     metavar="SECONDS",
     help="Take only what arrives in this time after --start.",
 )
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Take the first N requests.")
+@commandline.limit
 @click.option(
     "--slo",
     default=DEFAULT_SLO,
     show_default=True,
-    callback=objective,
+    callback=commandline.objective,
     help="What counts as goodput: limits of ttft, tpot, e2e.",
 )
-@click.option(
-    "--max-batched-tokens",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Token budget of an engine step.  [default: the profile's]",
-)
+@commandline.max_batched_tokens
 @click.option(
     "--find-capacity",
     is_flag=True,
@@ -188,8 +161,8 @@ class _Command(click.Command):
 )
 @click.option(
     "--timeout",
-    type=ABOVE_ZERO,
-    callback=finite,
+    type=commandline.ABOVE_ZERO,
+    callback=commandline.finite,
     default=600,
     show_default=True,
     metavar="SECONDS",
@@ -234,7 +207,7 @@ def command(ctx: click.Context, /, trace: tuple[str, ...], **given: Unpack[Given
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     print_rows(rows, str(given["slo"]), console, searched=given["find_capacity"])
     if given["out"] is not None:
-        arguments = shlex.join((*ctx.command_path.split(), *ctx.meta[__name__]))
+        arguments = shlex.join(commandline.recorded(ctx))
         _write(given["out"], _report(arguments, given, traces, rows))
 
 
@@ -253,11 +226,13 @@ def _checked(spec: str, given: Given, settings: Settings) -> Trace:
         trace = prepare(spec, _cut(given), 0)
         workload = plan(trace)
     except TraceError as error:
-        raise BadInput(str(error)) from error
+        raise commandline.BadInput(str(error)) from error
     if not trace.requests:
-        raise BadInput(f"{spec}: no request arrives between --start and its end")
+        raise commandline.BadInput(f"{spec}: no request arrives between --start and its end")
     if given["find_capacity"] and not trace.duration_s:
-        raise BadInput(f"{spec}: all requests arrive at once, so there is no rate to search")
+        raise commandline.BadInput(
+            f"{spec}: all requests arrive at once, so there is no rate to search"
+        )
     check_engines(settings, workload.key_tokens, spec)
     return trace
 
@@ -322,4 +297,4 @@ def _write(path: Path, report: Report) -> None:
     try:
         path.write_bytes(dump_report(report))
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror or error}") from error
+        raise commandline.BadInput(f"{path}: {error.strerror or error}") from error

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
+from loadgen.commandline import BadInput
 from loadgen.engine.engine import Engine
 from loadgen.engine.profile import load_profile
-from loadgen.replay.parameters import BadInput
 from loadgen.simulate.scenario import Group, Scenario, check_faults, load_scenario
 from loadgen.simulate.settings import Delays, ReplicaPlan, Settings
 from policies.contract import PolicyError

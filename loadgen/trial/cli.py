@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Unpack
 import click
 from rich.console import Console
 
+from loadgen import commandline
 from loadgen.replay.options import DEFAULT_SLO
-from loadgen.replay.parameters import ABOVE_ZERO, NOT_NEGATIVE, BadInput, finite, objective
 from loadgen.trace.errors import TraceError
 from loadgen.trial.errors import TrialError
 from loadgen.trial.fleet import FleetSettings
@@ -39,18 +39,9 @@ EXIT_BY_SIGNAL = 128
 _POLICIES = "round_robin,least_requests,power_of_two,least_kv"
 
 
-class _Command(click.Command):
-    """Keeps the arguments as they were given, for the reports."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note ``args``, then parse them."""
-        ctx.meta[__name__] = tuple(args)
-        return super().parse_args(ctx, args)
-
-
 @click.command(
     "trial",
-    cls=_Command,
+    cls=commandline.RecordedCommand,
     epilog="Exit status: 0; 1 when requests failed though no replica was killed; 2 on bad input or "
     "when a process fails; 128 + N when ended by signal N.",
 )
@@ -88,32 +79,20 @@ class _Command(click.Command):
 )
 @click.option(
     "--speed",
-    type=ABOVE_ZERO,
-    callback=finite,
+    type=commandline.ABOVE_ZERO,
+    callback=commandline.finite,
     default=1.0,
     show_default=True,
     metavar="K",
     help="Let replicas run, and requests come, K times as fast; all times are told as if they did "
     "not. Needs K times the CPU.",
 )
-@click.option(
-    "--max-batched-tokens",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Token budget of an engine step.  [default: the profile's]",
-)
-@click.option(
-    "--start",
-    type=NOT_NEGATIVE,
-    callback=finite,
-    default=0.0,
-    metavar="SECONDS",
-    help="Skip what arrives in this time of each trace.",
-)
+@commandline.max_batched_tokens
+@commandline.start
 @click.option(
     "--duration",
     "durations",
-    type=ABOVE_ZERO,
+    type=commandline.ABOVE_ZERO,
     callback=finite_each,
     multiple=True,
     metavar="SECONDS",
@@ -122,29 +101,27 @@ class _Command(click.Command):
 @click.option(
     "--rate-scale",
     "rate_scales",
-    type=ABOVE_ZERO,
+    type=commandline.ABOVE_ZERO,
     callback=finite_each,
     multiple=True,
     metavar="F",
     help="Send F times as many requests per second. Once for all traces, or for each.",
 )
-@click.option("--jitter", is_flag=True, help="Spread requests that share one timestamp.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the jitter.")
-@click.option("--max-input-tokens", type=click.IntRange(1), metavar="N", help="Cut longer prompts.")
-@click.option(
-    "--max-output-tokens", type=click.IntRange(1), metavar="N", help="Cut longer answers."
-)
+@commandline.jitter
+@commandline.seed
+@commandline.max_input_tokens
+@commandline.max_output_tokens
 @click.option(
     "--slo",
     default=str(DEFAULT_SLO),
     show_default=True,
-    callback=objective,
+    callback=commandline.objective,
     help="What counts as goodput; as for `pointsman replay`.",
 )
 @click.option(
     "--timeout",
-    type=ABOVE_ZERO,
-    callback=finite,
+    type=commandline.ABOVE_ZERO,
+    callback=commandline.finite,
     default=600,
     show_default=True,
     metavar="SECONDS",
@@ -152,15 +129,15 @@ class _Command(click.Command):
 )
 @click.option(
     "--kill-after",
-    type=NOT_NEGATIVE,
-    callback=finite,
+    type=commandline.NOT_NEGATIVE,
+    callback=commandline.finite,
     metavar="SECONDS",
     help="In every run, SIGKILL one replica this long after the first request.",
 )
 @click.option(
     "--back-after",
-    type=NOT_NEGATIVE,
-    callback=finite,
+    type=commandline.NOT_NEGATIVE,
+    callback=commandline.finite,
     metavar="SECONDS",
     help="Start it again this long after that, with a cold cache.  [default: it stays away]",
 )
@@ -184,7 +161,7 @@ def command(ctx: click.Context, /, *, markdown: bool, **given: Unpack[Given]) ->
     """
     plan = _plan(given)
     reports = None if given["out"] is None else ReportFolder(given["out"], plan.traces)
-    line = shlex.join((*ctx.command_path.split(), *ctx.meta[__name__]))
+    line = shlex.join(commandline.recorded(ctx))
     outcomes: list[Outcome] = []
 
     def ended(outcome: Outcome) -> None:
@@ -196,9 +173,9 @@ def command(ctx: click.Context, /, *, markdown: bool, **given: Unpack[Given]) ->
     try:
         signal = perform(plan, Screen(plan, Console(stderr=True)), ended)
     except TrialError as error:
-        raise BadInput(str(error)) from error
+        raise commandline.BadInput(str(error)) from error
     except OSError as error:
-        raise BadInput(f"{error.filename}: {error.strerror or error}") from error
+        raise commandline.BadInput(f"{error.filename}: {error.strerror or error}") from error
     _print(plan, outcomes, markdown=markdown)
     if signal is not None:
         ctx.exit(EXIT_BY_SIGNAL + signal)
@@ -233,7 +210,7 @@ def _plan(given: Given) -> Plan:
     try:
         traces = tuple(workload.open() for workload in workloads)
     except TraceError as error:
-        raise BadInput(str(error)) from error
+        raise commandline.BadInput(str(error)) from error
     return Plan(
         traces=traces,
         cases=tuple(Case(policy, kill) for policy in given["policies"]),

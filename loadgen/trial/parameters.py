@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
+from loadgen.commandline import finite
 from loadgen.engine.profile import load_profile
-from loadgen.replay.parameters import finite
 from policies.registry import PolicyError, load
 
 if TYPE_CHECKING:
