@@ -19,6 +19,8 @@ from router.proxy.answers import CONTINUE, Answer
 from router.proxy.exchange import Exchange
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from router.config.structs import LimitsConfig
     from router.proxy.exchange import Plane as ExchangePlane
     from router.proxy.heads import KnownRequest, RequestHeads
@@ -83,12 +85,15 @@ class ClientConnection(asyncio.Protocol):
         "closing",
         "deadline_s",
         "deadline_status",
+        "write",
         "writing_blocked",
     )
 
     def __init__(self, plane: Plane) -> None:
         self._plane = plane
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self.write: Callable[[bytes], None] = _not_connected
+        """Sends bytes of an answer: the transport's own method, one call less for each chunk."""
         self.address = b""
         self.closing = False
         self.deadline_s: float | None = None
@@ -119,6 +124,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client connected."""
         self._transport = cast("asyncio.Transport", transport)
+        self.write = self._transport.write
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.address = peer[0].encode()
@@ -173,11 +179,6 @@ class ClientConnection(asyncio.Protocol):
 
     # -- used by the exchange and the data plane ----------------------------------------------
 
-    def write(self, data: bytes) -> None:
-        """Send bytes of an answer."""
-        self._plane.sent_bytes_total += len(data)
-        self._transport.write(data)
-
     def answer(self, answer: Answer, request: KnownRequest | None, *, keep_alive: bool) -> None:
         """Send an answer of the router's own; it ends the exchange, if there is one."""
         keep_alive = keep_alive and not self._plane.stopping
@@ -186,7 +187,9 @@ class ClientConnection(asyncio.Protocol):
             http10 = request is not None and request.head.minor == 0
             connection = b"\r\nConnection: keep-alive" if http10 else b""
         head_only = request is not None and request.head.method == b"HEAD"
-        self.write(answer.encode(connection, head_only=head_only))
+        data = answer.encode(connection, head_only=head_only)
+        self._plane.sent_bytes_total += len(data)
+        self.write(data)
         self.exchange_done(keep_alive=keep_alive)
 
     def exchange_done(self, *, keep_alive: bool) -> None:
@@ -396,3 +399,8 @@ class ClientConnection(asyncio.Protocol):
     def _expect_by(self, seconds: float, status: int | None) -> None:
         self.deadline_s = self._plane.now() + seconds
         self.deadline_status = status
+
+
+def _not_connected(data: bytes) -> None:
+    msg = f"{len(data)} bytes written before the connection was made"
+    raise RuntimeError(msg)

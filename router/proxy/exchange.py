@@ -19,6 +19,8 @@ from router.proxy.answers import Answer
 from router.proxy.understanding import understand
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from router.core.actions import Abort, Actions, Refuse
     from router.core.dispatcher import Dispatcher
     from router.core.request import Attempt, Failure
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 _EVENT = b"data:"
 _MAX_REQUEST_ID_BYTES = 128
 
+TOKENS_AT_ONCE = 8
+"""Of how many streamed tokens the dispatcher is told at once, after the first read: telling it of
+each costs as much as relaying it."""
+
 
 class Plane(Protocol):
     """What an exchange needs of the data plane."""
@@ -36,6 +42,7 @@ class Plane(Protocol):
     dispatcher: Dispatcher
     pool: UpstreamPool
     aliases: dict[str, str]
+    sent_bytes_total: int
 
     def now(self) -> float:
         """The time, in monotonic seconds."""
@@ -58,8 +65,9 @@ class Client(Protocol):
     writing_blocked: bool
     """Whether the client reads more slowly than it is written to."""
 
-    def write(self, data: bytes) -> None:
-        """Send bytes of the answer."""
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Sends bytes of the answer."""
 
     def answer(self, answer: Answer, request: KnownRequest | None, *, keep_alive: bool) -> None:
         """Send an answer of the router's own."""
@@ -92,10 +100,13 @@ class Exchange:
         "_event_stream",
         "_held",
         "_known",
+        "_plain",
         "_plane",
         "_reframed",
         "_request",
         "_request_id",
+        "_sent_bytes",
+        "_tokens",
         "_upstream",
         "method",
     )
@@ -116,6 +127,9 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._answer_head = b""
         self._event_stream = False
+        self._tokens = 0
+        self._sent_bytes = 0
+        self._plain = False
         self._at_boundary = False
         self._reframed = False
         self._decoder: ChunkedBody | None = None
@@ -176,12 +190,12 @@ class Exchange:
 
     def abort(self, action: Abort) -> None:
         """End the answer so that the client sees that it is incomplete."""
-        self._ended()
         telling = self._event_stream and (self._at_boundary or self._decoder is not None)
         if telling:
             event = error_event(self._dialect, action.code, action.message)
             chunked = self._decoder is None and self._known.head.minor == 1
-            self._client.write(_chunk(event) if chunked else event)
+            self._write(_chunk(event) if chunked else event)
+        self._ended()
         self._client.break_off(reset=self._known.head.minor == 0)
 
     # -- Recipient of the response ------------------------------------------------------------
@@ -227,30 +241,30 @@ class Exchange:
         )
 
     def relay(self, data: bytes) -> None:
-        """Pass on bytes of the answer's body."""
-        tokens = data.count(_EVENT) if self._event_stream else 0
-        if self._reframed:
-            data = self._reframe(data)
-        if self._answer_head:
-            data = self._answer_head + data
-            self._answer_head = b""
+        """Pass on bytes of the answer's body; called for each read of a stream."""
+        if not self._plain:
+            self._relay_first(data)
+            return
         self._client.write(data)
-        attempt = self._attempt
-        if attempt is not None:
-            plane = self._plane
-            plane.dispatcher.progress(attempt, tokens, plane.now())
+        self._sent_bytes += len(data)
+        if self._event_stream:
+            self._tokens += data.count(_EVENT)
+            if self._tokens >= TOKENS_AT_ONCE:
+                self._tell_progress()
 
     def flush(self) -> None:
         """Send the answer's head, if no body came along with it."""
         if self._answer_head:
-            self._client.write(self._answer_head)
+            self._write(self._answer_head)
             self._answer_head = b""
 
     def response_ended(self) -> None:
         """The answer is complete."""
         self.flush()
         if self._reframed and self._decoder is None:
-            self._client.write(b"0\r\n\r\n")
+            self._write(b"0\r\n\r\n")
+        if self._tokens:
+            self._tell_progress()
         attempt, plane = self._attempt, self._plane
         assert attempt is not None  # noqa: S101 - no answer without an attempt
         self._attempt = self._upstream = None
@@ -272,6 +286,33 @@ class Exchange:
     def _ended(self) -> None:
         """Let go of the request, which holds us: a cycle would have to wait for the collector."""
         self._request = None
+        self._plane.sent_bytes_total += self._sent_bytes
+        self._sent_bytes = 0
+
+    def _relay_first(self, data: bytes) -> None:
+        """Pass on the first bytes along with the head, or bytes that must be reframed."""
+        if self._event_stream:
+            self._tokens += data.count(_EVENT)
+        if self._reframed:
+            data = self._reframe(data)
+        else:
+            self._plain = True
+        if self._answer_head:
+            data = self._answer_head + data
+            self._answer_head = b""
+        self._write(data)
+        self._tell_progress()
+
+    def _write(self, data: bytes) -> None:
+        self._client.write(data)
+        self._sent_bytes += len(data)
+
+    def _tell_progress(self) -> None:
+        """Tell the dispatcher of tokens streamed; of the first at once, later of several."""
+        attempt, plane = self._attempt, self._plane
+        tokens, self._tokens = self._tokens, 0
+        if attempt is not None:
+            plane.dispatcher.progress(attempt, tokens, plane.now())
 
     @property
     def _dialect(self) -> Dialect:
