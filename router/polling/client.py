@@ -1,16 +1,18 @@
-"""Asking one replica one thing, with bounds on time and size."""
+"""Asking one replica one thing, with bounds on time and size.
+
+A client of our own, on the codec of the data plane: with four replicas at their usual pace a
+general one took 5 us of CPU for every streamed chunk that passed meanwhile.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import errno
-from dataclasses import dataclass
-from enum import Enum
+import socket
 from typing import Final, Self
 
-import aiohttp
-from yarl import URL
-
 from router.addresses import parse_replica_url
+from router.polling.connection import Answer, Blame, Connection, HungUpError, LookFailedError
 
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 """Largest answer read; vLLM's metrics pages are 50 to 300 KB."""
@@ -20,53 +22,12 @@ _OUR_OWN_FAULT = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
 )
 
-_HEADERS = {
-    "User-Agent": "pointsman",
-    "Accept": "text/plain;version=0.0.4, application/json;q=0.9, */*;q=0.1",
-    # A page that the replica packs and we unpack costs both more than the loopback or LAN saves.
-    "Accept-Encoding": "identity",
-}
-
-
-class Blame(Enum):
-    """What a failed look says of the replica."""
-
-    REFUSED = "refused"
-    """Nobody listens there."""
-
-    UNCLEAR = "unclear"
-    """It was slow, hung up, or spoke no HTTP; once may be chance."""
-
-    OURS = "ours"
-    """The router ran out of something; it says nothing of the replica."""
-
-
-class LookFailedError(Exception):
-    """No answer; ``str()`` is the reason in a few words, the same each time."""
-
-    def __init__(self, reason: str, blame: Blame = Blame.UNCLEAR) -> None:
-        super().__init__(reason)
-        self.blame = blame
-
-
-@dataclass(slots=True, frozen=True)
-class Answer:
-    """An HTTP answer of whatever status."""
-
-    status: int
-    body: bytes
-    server: str = ""
-    """The ``Server`` header."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether the status is 2xx."""
-        return 200 <= self.status < 300
-
-    @property
-    def absent(self) -> bool:
-        """Whether the server says that it has no such endpoint."""
-        return self.status in {404, 405, 501}
+# A page that the replica packs and we unpack costs both more than the loopback or LAN saves.
+_FIELDS = (
+    "\r\nUser-Agent: pointsman"
+    "\r\nAccept: text/plain;version=0.0.4, application/json;q=0.9, */*;q=0.1"
+    "\r\nAccept-Encoding: identity\r\n\r\n"
+)
 
 
 class ReplicaClient:
@@ -84,29 +45,23 @@ class ReplicaClient:
     def __init__(
         self, base_url: str, *, timeout_s: float, max_page_bytes: int = MAX_PAGE_BYTES
     ) -> None:
-        address = parse_replica_url(base_url)
-        self._socket_path = address.path
-        self._origin = "http://localhost" if address.path is not None else f"http://{address}"
+        self._address = parse_replica_url(base_url)
+        self._host = "localhost" if self._address.path is not None else str(self._address)
         self._max_page_bytes = max_page_bytes
-        self._urls: dict[str, URL] = {}
         self._timeout_s = timeout_s
-        self._session: aiohttp.ClientSession | None = None
+        self._idle: list[Connection] = []
+        self._requests: dict[str, bytes] = {}
+        self._open = False
 
     async def __aenter__(self) -> Self:
-        path = self._socket_path
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector() if path is None else aiohttp.UnixConnector(path),
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
-            headers=_HEADERS,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-        )
+        self._open = True
         return self
 
     async def __aexit__(self, *raised: object) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._open = False
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
 
     async def get(self, path: str) -> Answer:
         """Ask for ``path``; redirects are not followed.
@@ -115,52 +70,55 @@ class ReplicaClient:
             LookFailedError: There was no whole answer.
             RuntimeError: Called outside the ``async with`` block.
         """
-        if self._session is None:
+        if not self._open:
             msg = "the client is not open"
             raise RuntimeError(msg)
-        url = self._urls.get(path)
-        if url is None:
-            url = self._urls[path] = URL(self._origin + path, encoded=True)
+        request = self._requests.get(path)
+        if request is None:
+            request = f"GET {path} HTTP/1.1\r\nHost: {self._host}{_FIELDS}".encode()
+            self._requests[path] = request
         try:
-            async with self._session.get(url, allow_redirects=False) as response:
-                body = await self._read(response)
-                return Answer(response.status, body, response.headers.get("Server", ""))
+            async with asyncio.timeout(self._timeout_s):
+                return await self._ask(request)
         except TimeoutError as error:
             msg = f"no answer within {self._timeout_s:g} s"
             raise LookFailedError(msg) from error
-        except aiohttp.ClientConnectorError as error:
+        except OSError as error:
             raise _not_connected(error) from error
-        except aiohttp.ClientError as error:
-            raise LookFailedError(_broken(error)) from error
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        if response.content_length is not None and response.content_length <= self._max_page_bytes:
-            return await response.read()
-        parts: list[bytes] = []
-        left = self._max_page_bytes
-        async for part in response.content.iter_any():
-            left -= len(part)
-            if left < 0:
-                msg = f"the answer is longer than {self._max_page_bytes} bytes"
-                raise LookFailedError(msg)
-            parts.append(part)
-        return b"".join(parts)
+    async def _ask(self, request: bytes) -> Answer:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                try:
+                    return await self._ask_over(connection, request)
+                except HungUpError:
+                    break  # it closed a connection that was kept for too long: a new one tells
+        return await self._ask_over(await self._connect(), request)
+
+    async def _ask_over(self, connection: Connection, request: bytes) -> Answer:
+        answer = await connection.ask(request)
+        if connection.usable and self._open:
+            self._idle.append(connection)
+        return answer
+
+    async def _connect(self) -> Connection:
+        loop, address = asyncio.get_running_loop(), self._address
+
+        def factory() -> Connection:
+            return Connection(self._max_page_bytes)
+
+        if address.path is not None:
+            return (await loop.create_unix_connection(factory, address.path))[1]
+        return (await loop.create_connection(factory, address.host, address.port))[1]
 
 
-def _not_connected(error: aiohttp.ClientConnectorError) -> LookFailedError:
-    code = error.os_error.errno
+def _not_connected(error: OSError) -> LookFailedError:
+    code = error.errno
+    if isinstance(error, socket.gaierror):
+        return LookFailedError("its name does not resolve")
     if code in _NOBODY_THERE:
         return LookFailedError("connection refused", Blame.REFUSED)
     if code in _OUR_OWN_FAULT:
         return LookFailedError(f"the router itself: {errno.errorcode[code]}", Blame.OURS)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return LookFailedError("its name does not resolve")
     return LookFailedError(f"cannot connect ({errno.errorcode.get(code or 0, 'unknown error')})")
-
-
-def _broken(error: aiohttp.ClientError) -> str:
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return "the answer was cut off"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "the answer is no HTTP"
-    return "it closed the connection without an answer"

@@ -22,7 +22,8 @@ from router.engines.catalogue import GENERIC, LLAMACPP, VLLM, recognise
 
 if TYPE_CHECKING:
     from router.engines.base import Dialect
-    from router.polling.client import Answer, ReplicaClient
+    from router.polling.client import ReplicaClient
+    from router.polling.connection import Answer
 
 PAGES: Final = (
     "/metrics",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from router.polling.client import Blame, LookFailedError
+from router.polling.connection import Blame, LookFailedError
 from router.polling.models import MODELS_PATH, parse_models
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from router.engines.base import Dialect
-    from router.polling.client import Answer, ReplicaClient
+    from router.polling.client import ReplicaClient
+from router.polling.connection import Answer
 
 MISSES_ALLOWED: Final = 1
 """Looks in a row that may go unanswered before the replica counts as unhealthy.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.engines.base import UnrecognisedPageError
 from router.engines.catalogue import GENERIC
-from router.polling.client import LookFailedError
+from router.polling.connection import LookFailedError
 from router.polling.detect import detect
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from router.polling.client import Blame, LookFailedError
+from router.polling.connection import Blame, LookFailedError
 from router.polling.health import Health
 from router.polling.load import Load
 

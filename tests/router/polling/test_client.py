@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import resource
 import socket
-from types import SimpleNamespace
 
 import aiohttp
 import pytest
 from polling_rig import FakeReplica, Hang, started
 
 from router.addresses import AddressError
-from router.polling.client import Blame, LookFailedError, ReplicaClient, _not_connected
+from router.polling.client import ReplicaClient, _not_connected
+from router.polling.connection import Blame, LookFailedError
 
 
 async def test_an_answer_of_any_status_is_an_answer(fake):
@@ -114,11 +115,32 @@ async def test_a_name_that_does_not_resolve_may_do_so_later():
 
 
 def test_other_connection_errors_are_named():
-    key = SimpleNamespace(host="h", port=1, ssl=True, is_ssl=False)
-    error = aiohttp.ClientConnectorError(key, OSError(errno.EHOSTUNREACH, "No route to host"))
-    failure = _not_connected(error)
+    failure = _not_connected(OSError(errno.EHOSTUNREACH, "No route to host"))
     assert str(failure) == "cannot connect (EHOSTUNREACH)"
     assert failure.blame is Blame.UNCLEAR
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_no_failure(fake):
+    fake.answers["/health"] = (200, b"")
+    async with ReplicaClient(fake.url, timeout_s=5) as client:
+        await client.get("/health")
+        await fake.stop()
+        await fake.start()
+        assert (await client.get("/health")).ok
+
+
+async def test_what_is_no_http_is_said_so():
+    async def talk(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, ReplicaClient(f"http://127.0.0.1:{port}", timeout_s=5) as client:
+        with pytest.raises(LookFailedError, match="no HTTP"):
+            await client.get("/health")
 
 
 def test_urls_that_no_replica_has_are_refused():

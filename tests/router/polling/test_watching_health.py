@@ -9,7 +9,7 @@ from aiohttp import web
 from polling_rig import FakeReplica, Hang, models, rigged, started
 
 from router.engines.catalogue import VLLM
-from router.polling.client import Blame, LookFailedError
+from router.polling.connection import Blame, LookFailedError
 from router.polling.health import Health
 
 
