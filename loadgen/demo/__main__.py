@@ -53,12 +53,11 @@ def demo(plan: Plan, console: Console) -> int:
     prompts = plan.traces[0].requests
     shortest = min(request.prompt_tokens for request in prompts)
     longest = max(request.prompt_tokens for request in prompts)
-    console.print(
+    _tell(
+        console,
         f"{plan.fleet.replicas} simulated replicas, `pointsman serve` before them, and "
         f"{len(prompts)} requests of the trace {plan.traces[0].name}, with prompts of "
         f"{shortest:,} to {longest:,} tokens.",
-        highlight=False,
-        markup=False,
     )
     outcomes: list[Outcome] = []
     try:
@@ -69,14 +68,19 @@ def demo(plan: Plan, console: Console) -> int:
     if signal is not None:
         console.print(f"ended by {signal.name}; every process is gone", highlight=False)
         return EXIT_BY_SIGNAL + signal
-    console.print(f"\n{title(outcomes)}", highlight=False, markup=False)
+    console.print()
+    _tell(console, title(outcomes))
     console.print(as_table(outcomes))
     console.print("\nHow to read it", style="bold")
     for paragraph in reading(outcomes):
-        lines = fill(f"- {paragraph}", console.width, subsequent_indent="  ")
-        console.print(lines, highlight=False, markup=False)
+        _tell(console, f"- {paragraph}", "  ")
     console.print(f"\n{monotonic() - began_s:.0f} s in all; every process is gone", highlight=False)
     return 0
+
+
+def _tell(console: Console, text: str, indent: str = "") -> None:
+    lines = fill(text, console.width, subsequent_indent=indent, break_on_hyphens=False)
+    console.print(lines, highlight=False, markup=False)
 
 
 def main() -> int:

@@ -40,7 +40,7 @@ def _within_slo(outcomes: Sequence[Outcome]) -> str:
 
 def _first_tokens(outcomes: Sequence[Outcome]) -> str:
     waits = ", ".join(
-        f"{outcome.case.name} {duration(outcome.report.ttft_s.p90)}"
+        f"{outcome.case.name} {_time(outcome.report.ttft_s.p90)}"
         for outcome in outcomes
         if outcome.report.ttft_s is not None
     )
@@ -84,8 +84,13 @@ def _validity(outcomes: Sequence[Outcome]) -> str:
         if any(client.too_slow for client in clients)
         else "in time, so the figures are not of its making"
     )
-    return f"The load client was {duration(late_s)} late at most (p99): {verdict}."
+    return f"The load client was {_time(late_s)} late at most (p99): {verdict}."
 
 
 def _streams(count: int) -> str:
     return "1 stream" if count == 1 else f"{count} streams"
+
+
+def _time(seconds: float) -> str:
+    """A time that no line break tears from its unit."""
+    return duration(seconds).replace(" ", "\N{NO-BREAK SPACE}")

@@ -23,6 +23,14 @@ from loadgen.trial.workload import Workload
 DEADLINE_S = 50
 
 
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """Other tests of this worker may have left a process, such as multiprocessing's tracker."""
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    assert not set(psutil.Process().children(recursive=True)) - before, "a process is left"
+
+
 def small_plan(*cases):
     """Two replicas and 24 long answers in 8 s of the engines, which are 1 s here."""
     trace = Workload(spec="bimodal:rate=3,n=24,short=100,long=3000,output=400,cv=1").open()
@@ -37,7 +45,6 @@ def test_two_policies_and_a_killed_replica_with_real_processes():
     console = Console(file=io.StringIO(), width=200)
     outcomes = []
     assert perform(plan, Screen(plan, console), outcomes.append) is None
-    assert not psutil.Process().children(recursive=True)
 
     calm, disturbed = outcomes
     assert calm.report.requests.succeeded == 24
@@ -67,7 +74,6 @@ def test_a_policy_that_cannot_be_loaded_breaks_the_demo_and_leaves_nothing(monke
     assert "the demo broke: router with no_such_policy ended with status 2 | pointsman: " in (
         console.file.getvalue()
     )
-    assert not psutil.Process().children(recursive=True)
 
 
 @pytest.mark.parametrize(
