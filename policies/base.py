@@ -50,7 +50,7 @@ class ReplicaView(Protocol):
     """One replica as a policy sees it. All attributes are read-only.
 
     The polled values are None when the replica does not publish them, or when the last sample is
-    too old to be believed; ``in_flight…`` is this router's own bookkeeping and is always exact.
+    too old to be believed; ``in_flight…`` is this router's own bookkeeping and is always there.
     """
 
     @property
@@ -79,7 +79,10 @@ class ReplicaView(Protocol):
 
     @property
     def in_flight_output_tokens(self) -> int:
-        """Tokens streamed so far by own attempts that have not ended."""
+        """Tokens streamed so far by own attempts that have not ended.
+
+        It lags by a few tokens a stream: the router is told of several at a time.
+        """
 
     @property
     def unseen(self) -> int:

@@ -105,7 +105,7 @@ class Dispatcher:
         request.state = State.RELAYING
 
     def progress(self, attempt: Attempt, tokens: int, now: float) -> None:
-        """``tokens`` more tokens were streamed; called for each read, so it does little."""
+        """``tokens`` more tokens were streamed: the first at once, later several in a call."""
         request = attempt.request
         if request.first_byte_s is None:
             request.first_byte_s = now
