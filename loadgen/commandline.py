@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from loadgen.slo import SloError, parse_slo
+from policies.slo import SloError, parse_slo
 
 if TYPE_CHECKING:
-    from loadgen.slo import Slo
+    from policies.slo import Slo
 
 ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 NOT_NEGATIVE = click.FloatRange(min=0)
@@ -44,7 +44,7 @@ def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> 
 
 
 def objective(_ctx: click.Context, param: click.Parameter, value: str) -> Slo:
-    """An objective as :func:`loadgen.slo.parse_slo` reads it."""
+    """An objective as :func:`policies.slo.parse_slo` reads it."""
     try:
         return parse_slo(value)
     except SloError as error:

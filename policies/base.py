@@ -12,6 +12,7 @@ defaults are all the declaration that they need (see ``policies.registry``).
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - msgspec and hypothesis read the annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
@@ -19,6 +20,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
+
+    from policies.forecast import Forecast
 
 
 class RequestFacts(msgspec.Struct, frozen=True, gc=False):
@@ -44,6 +47,32 @@ class RequestFacts(msgspec.Struct, frozen=True, gc=False):
 
     choices: int = 1
     """How many answers were asked for (``n``)."""
+
+    tenant: str | None = None
+    """Whose request it is; tenants share neither caches nor turns in the queue."""
+
+    ttft_slo_s: float | None = None
+    """The first token is wanted so soon after the arrival; None: no objective."""
+
+    tpot_slo_s: float | None = None
+    """The mean time between output tokens that is wanted; None: no objective."""
+
+    deadline_s: float | None = None
+    """So long after its arrival the answer is of no use any more; None: never."""
+
+    prefix: tuple[int, ...] = ()
+    """A key for each block of the prompt, from its start: equal keys mean equal text up to the
+    end of the block."""
+
+    prefix_block_tokens: int = 0
+    """Prompt tokens in one block of ``prefix``."""
+
+    cached: Mapping[str, int] = {}
+    """Prompt tokens believed to be in the prefix cache of each replica, by its name; what is not
+    listed has none."""
+
+    waited_s: float = 0.0
+    """How long ago the request arrived."""
 
 
 class ReplicaView(Protocol):
@@ -89,8 +118,59 @@ class ReplicaView(Protocol):
         """Own attempts sent after the last sample was taken: the sample cannot know of them."""
 
     @property
+    def in_flight_prefills(self) -> int:
+        """Own attempts that have not streamed a token yet."""
+
+    @property
+    def in_flight_prefill_tokens(self) -> int:
+        """Uncached prompt tokens of own attempts that have not streamed a token yet."""
+
+    @property
+    def kv_tokens(self) -> int | None:
+        """Polled: tokens that the KV cache holds in all."""
+
+    @property
+    def adapters(self) -> frozenset[str] | None:
+        """Polled: adapters (LoRA) that are loaded now."""
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """What is expected of it, from its learned speed and its own attempts.
+
+        None in fleets that are watched without any learning.
+        """
+
+    @property
     def last_dispatch(self) -> int:
         """Running number of the last attempt sent here, over the whole fleet; 0 for never."""
+
+
+class Estimate(NamedTuple):
+    """What a policy expects of one candidate, in parts; kept so that people can ask why."""
+
+    replica: str
+    """The candidate's name."""
+
+    queue_s: float = 0.0
+    """Until its prefill could begin: what is ahead of it."""
+
+    prefill_s: float = 0.0
+    """Its own prefill, of uncached tokens only."""
+
+    decode_s: float = 0.0
+    """From the first token to the last."""
+
+    kv_wait_s: float = 0.0
+    """Until its KV would fit."""
+
+    cached_tokens: int = 0
+    """Prompt tokens that need not be computed."""
+
+    harm: float = 0.0
+    """Objectives expected to be missed because of this placement, its own and others'."""
+
+    cost: float = 0.0
+    """What is compared: the least one wins."""
 
 
 class Choice(NamedTuple):
@@ -101,6 +181,17 @@ class Choice(NamedTuple):
 
     reason: str
     """Why, in a word or two; a constant, so that it costs nothing."""
+
+    hold: bool = False
+    """Keep the request in the router for now: ``replica`` would be best, but would only queue it
+    or do harm. The policy is asked again when something has changed."""
+
+    ttft_s: float | None = None
+    """Expected time to first token from now on; None when the policy does not estimate it."""
+
+    estimates: tuple[Estimate, ...] = ()
+    """The candidates that were weighed, the best first; empty when the policy does not estimate.
+    Of a large fleet the best few are enough."""
 
 
 class Policy(Protocol):

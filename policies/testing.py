@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from policies.base import Policy, ReplicaView
+    from policies.forecast import Forecast
 
 FLEET_SIZES = (1, 2, 3, 8, 1000)
 
@@ -46,6 +47,11 @@ class View:
     in_flight_prompt_tokens: int = 0
     in_flight_output_tokens: int = 0
     unseen: int = 0
+    in_flight_prefills: int = 0
+    in_flight_prefill_tokens: int = 0
+    kv_tokens: int | None = None
+    adapters: frozenset[str] | None = None
+    forecast: Forecast | None = None
     last_dispatch: int = 0
 
 
@@ -111,6 +117,14 @@ def made_up_request(rng: Random) -> RequestFacts:
         session=rng.choice([None, "", "user-1", "user-2", "\udcff"]),
         priority=rng.choice([0, -1, 10]),
         streamed=rng.random() < 0.5,
+        tenant=rng.choice([None, "tenant-1", "tenant-2"]),
+        ttft_slo_s=rng.choice([None, 0.5, 2.0]),
+        tpot_slo_s=rng.choice([None, 0.06]),
+        deadline_s=rng.choice([None, 0.0, 30.0]),
+        prefix=rng.choice([(), (1, 2, 3)]),
+        prefix_block_tokens=256,
+        cached=rng.choice([{}, {"10.0.0.0:8000": 256, "10.0.0.1:8000": 768}]),
+        waited_s=rng.choice([0.0, 0.1, 100.0]),
         choices=rng.choice([1, 1, 4]),
     )
 
@@ -135,6 +149,10 @@ def _made_up_view(rng: Random, number: int, known: float, crowd: int) -> View:
         in_flight_prompt_tokens=in_flight * rng.randint(0, 32_000),
         in_flight_output_tokens=in_flight * rng.randint(0, 2_000),
         unseen=rng.randint(0, crowd),
+        in_flight_prefills=in_flight // 2,
+        in_flight_prefill_tokens=in_flight // 2 * rng.randint(0, 32_000),
+        kv_tokens=rng.choice([16, 450_000]) if rng.random() < known else None,
+        adapters=frozenset({"large"}) if rng.random() < known else None,
         last_dispatch=number if rng.random() < 0.5 else 0,
     )
 

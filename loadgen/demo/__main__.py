@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 
 from loadgen.demo.reading import reading
-from loadgen.slo import parse_slo
 from loadgen.trial.errors import TrialError
 from loadgen.trial.fleet import FleetSettings
 from loadgen.trial.plan import Case, Kill, Plan
@@ -18,6 +17,7 @@ from loadgen.trial.screen import Screen
 from loadgen.trial.table import as_table, title
 from loadgen.trial.trial import perform
 from loadgen.trial.workload import Workload
+from policies.slo import parse_slo
 
 if TYPE_CHECKING:
     from loadgen.trial.run import Outcome

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from loadgen.replay.options import ReplayOptions
     from loadgen.replay.outcome import Outcome
-    from loadgen.slo import Slo
     from loadgen.trace.request import Trace
+    from policies.slo import Slo
 
 
 @dataclass(slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from secrets import token_hex
 from typing import Literal, TypeAlias
 
-from loadgen.slo import Slo
+from policies.slo import Slo
 
 Endpoint: TypeAlias = Literal["chat", "completions"]
 

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loadgen.slo import Slo
+    from policies.slo import Slo
 
 
 class Given(TypedDict):

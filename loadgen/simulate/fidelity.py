@@ -22,13 +22,13 @@ from loadgen.simulate.results import Row, row_of
 from loadgen.simulate.settings import ReplicaPlan, Settings
 from loadgen.simulate.simulation import Simulation
 from loadgen.simulate.workload import plan as plan_workload
-from loadgen.slo import Slo
 from loadgen.trace import transform
 from loadgen.trace.names import open_trace
 from loadgen.trial.fleet import FleetSettings
 from loadgen.trial.plan import Case, Plan
 from loadgen.trial.run import Outcome, run_case
 from policies.registry import load
+from policies.slo import Slo
 
 if TYPE_CHECKING:
     from loadgen.trace.request import Trace

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from loadgen.engine.profile import Profile
-    from loadgen.slo import Slo
+    from policies.slo import Slo
 
 DEFAULT_REPLICAS = 8
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from loadgen.replay.outcome import Outcome
     from loadgen.simulate.simulation import Simulation
-    from loadgen.slo import Slo
+    from policies.slo import Slo
 
 FORMAT = "pointsman-simulation"
 VERSION = 1

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from loadgen.engine.profile import Profile
     from loadgen.simulate.scenario import Fault
-    from loadgen.slo import Slo
+    from policies.slo import Slo
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

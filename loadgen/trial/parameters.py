@@ -13,7 +13,7 @@ from policies.registry import PolicyError, load
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from loadgen.slo import Slo
+    from policies.slo import Slo
 
 _Value = TypeVar("_Value")
 

@@ -10,8 +10,8 @@ from loadgen.replay.options import DEFAULT_SLO
 from loadgen.trial.fleet import FleetSettings
 
 if TYPE_CHECKING:
-    from loadgen.slo import Slo
     from loadgen.trace.request import Trace
+    from policies.slo import Slo
 
 START_S = 4.0
 """What starting and ending the processes of one run takes on two cores, about."""

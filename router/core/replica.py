@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from policies.forecast import Forecast
     from router.core.sample import Sample
 
 
@@ -17,15 +18,20 @@ class Replica:
     """
 
     __slots__ = (
+        "adapters",
         "dispatched_total",
         "engine",
         "failed_total",
+        "forecast",
         "health_reason",
         "healthy",
         "in_flight",
         "in_flight_output_tokens",
+        "in_flight_prefill_tokens",
+        "in_flight_prefills",
         "in_flight_prompt_tokens",
         "kv_occupancy",
+        "kv_tokens",
         "last_dispatch",
         "model_entries",
         "models",
@@ -64,9 +70,15 @@ class Replica:
         self.running: int | None = None
         self.waiting: int | None = None
         self.kv_occupancy: float | None = None
+        self.kv_tokens: int | None = None
+        """Tokens that its KV cache holds; once known it is believed for good."""
+        self.adapters: frozenset[str] | None = None
+        self.forecast: Forecast | None = None
         self.in_flight = 0
         self.in_flight_prompt_tokens = 0
         self.in_flight_output_tokens = 0
+        self.in_flight_prefills = 0
+        self.in_flight_prefill_tokens = 0
         self.unseen = 0
         self.unseen_at_look: int | None = None
         """``unseen`` when the look at the metrics began that is under way; None: none is."""
@@ -93,6 +105,9 @@ class Replica:
         self.running = sample.running
         self.waiting = sample.waiting
         self.kv_occupancy = sample.kv_occupancy
+        if sample.kv_blocks and sample.kv_block_tokens:
+            self.kv_tokens = sample.kv_blocks * sample.kv_block_tokens
+        self.adapters = sample.adapters
 
     def doubt(self) -> None:
         """Forget the polled values: from now on own bookkeeping alone."""

@@ -27,6 +27,9 @@ class Sample:
     kv_blocks: int | None = None
     """KV blocks in all."""
 
+    adapters: frozenset[str] | None = None
+    """Adapters (LoRA) that are loaded."""
+
     @property
     def prefix_hit_rate(self) -> float | None:
         """Share of looked-up prompt tokens found in the prefix cache; None when unknown."""

@@ -11,8 +11,8 @@ from loadgen.replay.figures import Measured, report_of
 from loadgen.replay.options import ReplayOptions
 from loadgen.replay.outcome import Failure, Outcome
 from loadgen.replay.report import LATE_LIMIT_S
-from loadgen.slo import Slo
 from loadgen.trace.request import Trace, TraceRequest
+from policies.slo import Slo
 
 
 def outcome_of(number, *, sent_s=0.0, ttft_s=0.1, e2e_s=1.0, tokens=10, late_s=0.0, **more):

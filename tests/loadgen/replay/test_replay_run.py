@@ -10,8 +10,8 @@ from loadgen.replay.client import ServerError
 from loadgen.replay.options import ReplayOptions
 from loadgen.replay.report import dump_report, load_report
 from loadgen.replay.run import Tally, run
-from loadgen.slo import Slo
 from loadgen.trace.request import Trace, TraceRequest
+from policies.slo import Slo
 from tests.fakes.scripted_server import (
     DONE,
     LAST_CHUNK,

@@ -6,9 +6,9 @@ from loadgen.engine.profile import AttentionCost, CpuCost, LinearCost, Profile
 from loadgen.simulate.settings import Delays, ReplicaPlan, Settings
 from loadgen.simulate.simulation import Simulation
 from loadgen.simulate.workload import plan
-from loadgen.slo import Slo
 from loadgen.trace.request import Trace, TraceRequest
 from policies.registry import load
+from policies.slo import Slo
 
 STEADY = Profile(
     name="steady",

@@ -12,8 +12,8 @@ from loadgen.replay.outcome import Failure
 from loadgen.simulate.results import row_of
 from loadgen.simulate.scenario import Die, Return, Slow
 from loadgen.simulate.settings import Delays, ReplicaPlan
-from loadgen.slo import Slo
 from policies.base import Choice
+from policies.slo import Slo
 from router.core.dispatcher import Dispatcher
 from router.core.request import State
 

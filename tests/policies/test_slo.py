@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadgen.slo import Slo, SloError, parse_slo
+from policies.slo import Slo, SloError, parse_slo
 
 
 def test_units_are_read():
