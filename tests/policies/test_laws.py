@@ -7,20 +7,51 @@ from functools import partial
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from policies.base import Choice, RequestFacts
+from policies.cache_aware import CacheAware
+from policies.dynamo_kv import DynamoKv
+from policies.forecast import Clock, Forecast, Speed
 from policies.least_kv import LeastKv
+from policies.least_load import LeastLoad
+from policies.least_queue import LeastQueue
 from policies.least_requests import LeastRequests
+from policies.llm_d import LlmD
+from policies.lmetric import LMetric
 from policies.power_of_two import PowerOfTwo
+from policies.prefix_aware import PrefixAware
 from policies.random_choice import RandomChoice
 from policies.round_robin import RoundRobin
 from policies.session import Session
+from policies.smetric import SMetric
 from policies.testing import LawBroken, View, check, check_case, made_up_fleet, made_up_request
 
-BUILT_IN = [RoundRobin, RandomChoice, LeastRequests, PowerOfTwo, LeastKv, Session]
-MAKERS = [*BUILT_IN, partial(Session, load_factor=1.0, least_bound=1)]
+BUILT_IN = [
+    CacheAware,
+    DynamoKv,
+    LMetric,
+    LeastKv,
+    LeastLoad,
+    LeastQueue,
+    LeastRequests,
+    LlmD,
+    PowerOfTwo,
+    PrefixAware,
+    RandomChoice,
+    RoundRobin,
+    SMetric,
+    Session,
+]
+MAKERS = [
+    *BUILT_IN,
+    partial(CacheAware, cache_threshold=0.0, balance_abs_threshold=0, balance_rel_threshold=1.0),
+    partial(DynamoKv, router_temperature=0.5, router_track_output_blocks=True),
+    partial(PrefixAware, min_match_tokens=256),
+    partial(SMetric, hit_ratio=0.0, slack=0.0),
+    partial(Session, load_factor=1.0, least_bound=1),
+]
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -29,9 +60,18 @@ def test_built_in_policies_keep_the_laws(make):
 
 
 counts = st.integers(0, 10_000)
+names = st.text(min_size=1, max_size=6)
+forecasts = st.builds(
+    Forecast,
+    clock=st.builds(Clock),
+    speed=st.builds(Speed, token_s=st.floats(1e-9, 1e-2), prefill_factor=st.floats(0.01, 100)),
+    prefills=st.just({}),
+    streams=st.just({}),
+    tight=st.just({}),
+)
 views = st.builds(
     View,
-    name=st.text(min_size=1, max_size=6),
+    name=names,
     running=st.none() | counts,
     waiting=st.none() | counts,
     kv_occupancy=st.none() | st.floats(0, 1),
@@ -39,6 +79,10 @@ views = st.builds(
     in_flight_prompt_tokens=counts,
     in_flight_output_tokens=counts,
     unseen=counts,
+    in_flight_prefills=counts,
+    in_flight_prefill_tokens=counts,
+    kv_tokens=st.none() | st.integers(1, 10_000),
+    forecast=st.none() | forecasts,
     last_dispatch=counts,
 )
 requests = st.builds(
@@ -50,10 +94,12 @@ requests = st.builds(
     priority=st.integers(-5, 5),
     streamed=st.booleans(),
     choices=st.integers(1, 8),
+    cached=st.dictionaries(names, counts),
 )
 
 
 @pytest.mark.parametrize("make", MAKERS)
+@settings(max_examples=40)
 @given(
     request=requests,
     replicas=st.lists(views, min_size=1, max_size=12, unique_by=lambda view: view.name),

@@ -78,12 +78,20 @@ def test_built_in_policies_are_listed_through_entry_points():
     infos = {info.name: info for info in available()}
     built_in = [name for name, info in infos.items() if info.distribution.startswith("pointsman ")]
     assert built_in == [
+        "cache_aware",
+        "dynamo_kv",
         "least_kv",
+        "least_load",
+        "least_queue",
         "least_requests",
+        "llm_d",
+        "lmetric",
         "power_of_two",
+        "prefix_aware",
         "random",
         "round_robin",
         "session",
+        "smetric",
     ]
     for name in built_in:
         assert infos[name].error is None
@@ -110,9 +118,7 @@ def test_options_reach_the_policy():
 
 def test_an_unknown_name_is_refused_with_the_nearest_one():
     message = refusal("least_request")
-    assert (
-        "not known (did you mean 'least_requests'?); allowed: least_kv, least_requests" in message
-    )
+    assert "not known (did you mean 'least_requests'?); allowed: cache_aware, " in message
     assert "did you mean" not in refusal("zzz")
 
 
