@@ -23,13 +23,14 @@ class CacheAware:
     Source: ``sgl-model-gateway/src/policies/cache_aware.rs`` in sgl-project/sglang; the defaults
     are those of its command line (``router_args.py``). Load is this router's own open requests::
 
-        uneven   when  max - min > balance_abs_threshold  and  max > balance_rel_threshold x min
-        a match  when  cached / prompt tokens > cache_threshold
+        uneven    max - min > balance_abs_threshold
+                  and max > balance_rel_threshold x min
+        a match   cached / prompt tokens > cache_threshold
 
     Uneven: fewest requests. Else a match: the replica with the longest one, of equals the one with
     fewer requests. Else: fewest requests. SGLang's documents name the smallest prefix tree for that
-    last case; its source takes the least loaded, because a tree is small where nothing was served
-    yet or all was evicted, which says little of load (sgl-project/sglang#14305). Neither do we.
+    last case; its source takes the least loaded, and so does this. A small tree says little of
+    load, and all that is new would follow it to one replica (sgl-project/sglang#14305).
 
     SGLang keeps a radix tree of its own, over characters, for each model; here the router's shared
     prefix index answers, over tokens, bounded by what each replica's KV cache can hold rather than

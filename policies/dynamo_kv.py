@@ -21,11 +21,12 @@ class DynamoKv:
     Source: ai-dynamo/dynamo, ``lib/kv-router/src/scheduling/selector/default.rs`` and "Routing
     Concepts" of its documents (the least wins, ties at random)::
 
-        prefill_load_scale x max(active prefill + prompt - overlap_score_credit x cached, 0)
-            + active decode + prompt
+        prefill_load_scale
+            x max(prefill + prompt - overlap_score_credit x cached, 0)
+            + decode + prompt
 
-    Dynamo counts in KV blocks; tokens give the same order. "Active prefill" are the uncached tokens
-    of own attempts without a first token, "active decode" the prompts of own attempts, to which
+    Dynamo counts in KV blocks; tokens give the same order. "Prefill" are the uncached tokens
+    of own attempts without a first token, "decode" the prompts of own attempts, to which
     ``router_track_output_blocks`` adds what they have streamed. Dynamo counts blocks that running
     requests share only once; from here they cannot be told apart and count for each. With a
     ``router_temperature`` the costs are scaled to 0…1 and one is drawn by ``exp(-cost / T)``.

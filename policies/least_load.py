@@ -25,7 +25,9 @@ class LeastLoad:
     at random)::
 
         (queued tokens + tokens sent since the poll) / throughput
-            + kv_pressure_weight x k / (1 - k)        k: polled KV occupancy, at most 0.999
+            + kv_pressure_weight x k / (1 - k)
+
+    where ``k`` is the polled KV occupancy, at most 0.999.
 
     SMG learns both token counts from engines behind gRPC; over HTTP it has the polled queue length
     times ``mean_prefill_tokens``. Here this router's own bookkeeping knows them: the uncached

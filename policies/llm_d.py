@@ -23,7 +23,7 @@ class LlmD:
     (the highest sum wins; candidates are shuffled before sorting, so ties fall at random). Each
     score is 0 to 1, 1 being best::
 
-        queue   (longest - own) / (longest - shortest); 1 for all when they are equally long
+        queue   (longest - own) / (longest - shortest); 1 for all of equal length
         kv      1 - KV occupancy
         prefix  matched / all of the prompt
 

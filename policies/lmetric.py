@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class LMetric:
-    """The least prefill work times batch size, both with this request: nothing to be tuned.
+    """LMetric's product: the least prefill work times batch size, with nothing to be tuned.
 
     Source: D. Zhang et al., "Simple is Better: Multiplication May Be All You Need for LLM Request
     Scheduling", OSDI 2026, arXiv 2603.15202::
@@ -32,7 +32,8 @@ class LMetric:
     Equal products go to the smaller batch, then in turn.
 
     The paper's guard against a prefix that is too hot for its holders is left out: by its own
-    account no workload has needed it. What is cached is the router's shared prefix index's answer.
+    account no workload has needed it. What is cached is what the router's shared prefix index
+    says.
     """
 
     def choose(

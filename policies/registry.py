@@ -6,6 +6,7 @@ plugin uses. Only the policy that is asked for is imported.
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from policies.base import Policy
 
-__all__ = ["GROUP", "Option", "PolicyError", "PolicyInfo", "available", "load"]
+__all__ = ["GROUP", "Option", "PolicyError", "PolicyInfo", "available", "load", "look_up"]
 
 GROUP = "pointsman.policies"
 """The entry-point group."""
@@ -45,6 +46,9 @@ class PolicyInfo:
     options: tuple[Option, ...] = ()
     error: str | None = None
     """Why it cannot be used; None when it can."""
+
+    about: str = ""
+    """The class's docstring, without its ``Args`` section."""
 
 
 def load(spec: str, options: Mapping[str, object]) -> Policy:
@@ -77,6 +81,19 @@ def available() -> list[PolicyInfo]:
     """
     entries = _scan()
     return [_info(_only(name, entries[name])) for name in sorted(entries)]
+
+
+def look_up(spec: str) -> PolicyInfo:
+    """What there is to tell of the policy that ``spec`` names, as :func:`load` takes it.
+
+    Raises:
+        PolicyError: No such policy. One that breaks the contract comes back with its error.
+    """
+    try:
+        return _info(_by_module(spec) if ":" in spec else _by_name(spec))
+    except PolicyError as error:
+        msg = f"policy {spec!r}: {error}"
+        raise PolicyError(msg) from error
 
 
 def _by_module(spec: str) -> EntryPoint:
@@ -133,8 +150,10 @@ def _info(entry: EntryPoint) -> PolicyInfo:
         options = check_class(target)
     except PolicyError as error:
         return PolicyInfo(entry.name, owner, entry.value, error=str(error))
-    summary = (target.__doc__ or "").strip().partition("\n")[0]
-    return PolicyInfo(entry.name, owner, entry.value, summary, options)
+    about = "" if target.__doc__ is None else inspect.cleandoc(target.__doc__)
+    about = about.partition("\nArgs:\n")[0].rstrip()
+    summary = about.partition("\n")[0]
+    return PolicyInfo(entry.name, owner, entry.value, summary, options, about=about)
 
 
 def _distribution(entry: EntryPoint) -> str:

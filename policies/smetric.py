@@ -21,9 +21,10 @@ class SMetric:
     "SMetric: Rethink LLM Scheduling for Serving Agents with Balanced Session-centric Scheduling"
     (arXiv 2607.08565). ``work`` is what is queued plus what this request adds, in uncached tokens::
 
-        home      the replica with most of the prompt cached, of equals the one with less work
-        in time   work / prefill rate <= slack x (ttft_slo_s + ttft_slo_s_per_1k x prompt / 1000)
-        stay      cached at home > hit_ratio x history, and home is in time or nobody is
+        home      the replica with most of the prompt cached; of equals, less work
+        in time   work / prefill rate
+                  <= slack x (ttft_slo_s + ttft_slo_s_per_1k x prompt / 1000)
+        stay      cached > hit_ratio x history, and home is in time or nobody is
         else      the least work x own open requests; ties in turn
 
     What vllm-router counts itself stands in the views: queued work is the uncached tokens of own
@@ -32,7 +33,8 @@ class SMetric:
     find ``hit_ratio`` of its own prompt cached to count as one. Its prefill rate is the 90th
     percentile of 64 measured ones; here the router's learned speed gives the rate of such a
     prefill. A replica of unknown speed counts as in time, as there. Its attention term is left
-    out: it is off by default, and queued work could not be priced by it.
+    out: it is off by default, and queued work could not be priced by it. The defaults are those
+    of the version of it that counts in tokens; the one that counts in characters wants them given.
 
     Args:
         hit_ratio: Share of the prompt that must be cached for the request to stay.

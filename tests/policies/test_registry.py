@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 from policies.base import RequestFacts
-from policies.registry import PolicyError, available, load
+from policies.registry import PolicyError, available, load, look_up
 from policies.session import Session
 from policies.testing import View
 
@@ -108,6 +108,28 @@ def test_a_listed_policy_tells_its_options():
     assert session.options[0].doc.startswith("How far above the mean load")
     assert session.options[0].doc.endswith("more loyal.")
     assert session.options[1].doc.startswith("A replica with fewer open requests")
+
+
+def test_a_policy_is_looked_up_by_name_or_class():
+    info = look_up("session")
+    assert info == next(one for one in available() if one.name == "session")
+    assert info.about.startswith(f"{info.summary}\n\nConsistent hashing")
+    assert info.about.endswith("`least_requests`` sends it.")
+    by_class = look_up("policies.session:Session")
+    assert (by_class.about, by_class.options) == (info.about, info.options)
+
+
+@pytest.mark.parametrize("spec", ["sesion", "a:b:c"])
+def test_looking_up_nothing_is_refused_as_loading_it_is(spec):
+    with pytest.raises(PolicyError) as caught:
+        look_up(spec)
+    assert str(caught.value) == refusal(spec)
+
+
+def test_a_broken_policy_is_looked_up_with_its_error():
+    assert look_up("no_such_module_here:Policy").error == refusal(
+        "no_such_module_here:Policy"
+    ).removeprefix("policy 'no_such_module_here:Policy': ")
 
 
 def test_options_reach_the_policy():

@@ -4,9 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from policies.contract import Option
-from policies.registry import PolicyInfo
-from router.cli import commands
 from router.cli import root as cli
 from router.config.loading import parse_config
 from router.config.structs import Config
@@ -54,27 +51,6 @@ def test_check_says_what_is_wrong_in_one_line(run, tmp_path, text, says):
     assert (status, out) == (2, "")
     assert err.startswith(f"pointsman: {file}{says}")
     assert err.count("\n") == 1
-
-
-def test_policies_lists_the_built_in_ones_with_their_options(run):
-    status, out, err = run("policies")
-    assert (status, err) == (0, "")
-    for name in ("round_robin", "random", "least_requests", "power_of_two", "least_kv", "session"):
-        assert f" {name} " in out
-    assert "load_factor: float = 1.25" in out
-
-
-def test_policies_shows_plugins_and_what_is_wrong_with_them(run, monkeypatch):
-    option = Option("shape", list[int], [1], "")
-    infos = [
-        PolicyInfo("good", "acme 1.0", "acme:Good", "Summary.", (option,)),
-        PolicyInfo("bad", "acme 1.0", "acme:Bad", error="cannot load [red]acme:Bad[/red]"),
-    ]
-    monkeypatch.setattr(commands, "available", lambda: infos)
-    _, out, _ = run("policies")
-    text = " ".join(out.replace("│", " ").split())
-    assert "Summary. shape: list[int] = [1] (acme 1.0)" in text
-    assert "cannot be used: cannot load [red]acme:Bad[/red]" in text
 
 
 def test_the_installed_command_runs():
