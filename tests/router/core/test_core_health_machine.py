@@ -64,6 +64,7 @@ class Machine(RuleBasedStateMachine):
             health = self.fleet.join(f"r{number}", cold=number > 3)
             health.models = frozenset(served)
             self.replicas.append(Replica(health))
+        self.look_at_all(healthy=True)
 
     def pick(self, number):
         return self.replicas[number % len(self.replicas)]
@@ -113,12 +114,12 @@ class Machine(RuleBasedStateMachine):
         for change in self.fleet.tick(self.now):
             self.told(change)
 
-    @rule(number=st.integers(0, 5), healthy=st.booleans())
+    @rule(number=st.integers(0, 5), healthy=st.sampled_from([True, True, False]))
     def look(self, number, healthy):
         replica = self.pick(number)
         self.told(self.fleet.seen(replica.health, self.now, healthy=healthy, reason="said so"))
 
-    @rule(healthy=st.booleans())
+    @rule(healthy=st.sampled_from([True, True, True, False]))
     def look_at_all(self, healthy):
         for number in range(len(self.replicas)):
             self.look(number, healthy)
@@ -163,6 +164,14 @@ class Machine(RuleBasedStateMachine):
             assert replica.health.busy_until_s <= self.now + self.settings.max_busy_s
             if status < 500 and change is not None:
                 assert change.after is not Health.EJECTED
+
+    @rule(number=st.integers(0, 5), age_s=st.sampled_from([0.0, 0.0, 5.0]))
+    def fail_in_a_row(self, number, age_s):
+        replica = self.pick(number)
+        before = replica.health.ejected_total
+        for _ in range(5):
+            self.told(self.fleet.failed(replica.health, self.now - age_s, self.now))
+        assert replica.health.ejected_total <= before + 1
 
     @rule(number=st.integers(0, 5), counts=st.booleans())
     def break_all(self, number, counts):
