@@ -128,9 +128,28 @@ class FleetHealth:
         return self._note(health.streamed(sent_s, tokens, now))
 
     def failed(
-        self, health: ReplicaHealth, sent_s: float, now: float, *, counts: bool = True
+        self,
+        health: ReplicaHealth,
+        sent_s: float,
+        now: float,
+        *,
+        counts: bool = True,
+        refused: bool = False,
     ) -> Transition | None:
-        """An attempt failed: refused, reset, garbled, timed out, or a status that says so."""
+        """An attempt failed: refused, reset, garbled, timed out, or a status that says so.
+
+        Args:
+            health: Of the replica.
+            sent_s: When the attempt was sent.
+            now: The time.
+            counts: As for :meth:`answered`.
+            refused: No connection could be made. That is no request's fault, so the replica is
+                passed over for a moment even before there is cause to eject it: else requests
+                would spend their tries on it.
+        """
+        if refused:
+            health.pushed_back(self.settings.refused_s, now)
+            self._busy_until_s = max(self._busy_until_s, health.busy_until_s)
         if not counts:
             health.probe_abandoned(sent_s)
             return None

@@ -126,4 +126,7 @@ class HealthSettings:
     max_busy_s: float = 30.0
     """A longer Retry-After is not believed."""
 
+    refused_s: float = 1.0
+    """A replica that no connection could be made to is passed over for so long."""
+
     slow_start: SlowStartSettings = field(default_factory=SlowStartSettings)

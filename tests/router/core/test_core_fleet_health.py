@@ -357,3 +357,11 @@ def test_nothing_is_looked_at_while_all_are_well():
     fleet, replicas = build()
     assert fleet.offered(replicas, 1.0) is replicas
     assert fleet.probe(replicas, 1, 1.0) is None
+
+
+def test_a_replica_that_refuses_connections_is_passed_over_before_it_is_ejected():
+    fleet, (a, b, c, d) = build()
+    assert fleet.failed(a.health, 1.0, 5.0, refused=True) is None
+    assert a.health.state is Health.READY
+    assert fleet.offered([a, b, c, d], 5.9) == [b, c, d]
+    assert fleet.offered([a, b, c, d], 6.0) == [a, b, c, d]
