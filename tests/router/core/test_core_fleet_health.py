@@ -295,18 +295,21 @@ def test_with_too_few_in_service_the_ejected_are_used_too():
 
 
 def test_even_then_what_makes_no_token_is_used_only_when_there_is_nothing_else():
-    fleet, replicas = build(3)
-    a, b, c = replicas
-    fleet.stalled(a.health, "silent", 5.0)
+    fleet, replicas = build(5)
+    a, b, c, d, e = replicas
+    fail(fleet, a)
     fail(fleet, b)
-    assert names(fleet.in_service(replicas)) == "bc"
-    fleet.seen(c.health, 6.0, healthy=False, reason="refused")
-    assert names(fleet.in_service(replicas)) == "b"
-    fleet.seen(b.health, 6.0, healthy=False, reason="refused")
-    assert names(fleet.in_service(replicas)) == "a"
-    fleet.seen(a.health, 6.0, healthy=False, reason="refused")
+    fleet.stalled(c.health, "silent", 5.0)
+    assert (names(fleet.in_service(replicas)), fleet.panic) == ("abde", True)
+    fleet.tick(10.0)
+    assert c.health.state is Health.HALF_OPEN
+    assert names(fleet.in_service(replicas)) == "abde"
+    for replica in (a, b, d, e):
+        fleet.seen(replica.health, 11.0, healthy=False, reason="refused")
+    assert names(fleet.in_service(replicas)) == "c"
+    fleet.seen(c.health, 12.0, healthy=False, reason="refused")
     assert (names(fleet.in_service(replicas)), fleet.panic) == ("", False)
-    assert fleet.soonest_s(replicas, 6.0) is None
+    assert fleet.soonest_s(replicas, 12.0) is None
 
 
 def test_without_panic_nothing_ejected_is_ever_used():
