@@ -49,6 +49,7 @@ class ReplicaHealth:
         "ejected_total",
         "ejected_until_s",
         "ejections",
+        "limited",
         "models",
         "name",
         "probe_sent_s",
@@ -77,8 +78,10 @@ class ReplicaHealth:
         """When the probe was sent that is under way."""
         self.ramp: SlowStart | None = None
         """Its slow start, while it is warming."""
+        self.limited = True
+        """Whether its share of the requests is bounded."""
         self.credit = 1.0
-        """Requests that it may get now, where its share is bounded."""
+        """Requests that it may get now, where it is."""
         self._settings = settings
         self._rng = rng
         self._cold = cold
@@ -121,11 +124,6 @@ class ReplicaHealth:
     def stalled(self) -> bool:
         """Whether it was ejected because it made no token, and has made none since."""
         return self._silent
-
-    @property
-    def limited(self) -> bool:
-        """Whether its share of the requests is bounded."""
-        return self._phase is not Health.READY or self._pace_weight < 1.0
 
     def weight(self, now: float) -> float:
         """Its fair share, relative to that of a replica that is well: above 0, to 1."""
@@ -226,6 +224,7 @@ class ReplicaHealth:
     def slowed(self, weight: float) -> None:
         """It is slower than it used to be and than its peers, so it gets less; 1: it is well."""
         self._pace_weight = min(max(weight, self._settings.slow_start.least_weight), 1.0)
+        self._limit()
 
     # -- probes --------------------------------------------------------------------------------
 
@@ -271,6 +270,7 @@ class ReplicaHealth:
         self.draining = self._until_restart = False
         if self._phase in _IN_SERVICE:
             self._warm(now)
+            self._limit()
         return self._changed(before, Cause.DRAIN_ENDED, detail, now)
 
     def tick(self, now: float) -> Transition | None:
@@ -309,6 +309,9 @@ class ReplicaHealth:
         self.ramp = SlowStart(self._settings.slow_start, now)
         self.credit = 1.0
 
+    def _limit(self) -> None:
+        self.limited = self._phase is not Health.READY or self._pace_weight < 1.0
+
     def _forget(self, now: float) -> None:
         self._failures = 0
         self._window.clear()
@@ -327,6 +330,7 @@ class ReplicaHealth:
                 self._pace_weight = 1.0
             self.ramp = None
             self._phase = phase
+        self._limit()
         return self._changed(before, cause, detail, now)
 
     def _changed(self, before: Health, cause: Cause, detail: str, now: float) -> Transition | None:

@@ -41,29 +41,33 @@ def within_share(candidates: Sequence[R], most_over_fair: float, now: float) -> 
     Two bounds hold for one of little weight: its credit, and its part of all that is in flight,
     which grows when it is slow.
     """
-    weights = [candidate.health.weight(now) for candidate in candidates]
-    in_flight = 1 + sum(candidate.in_flight for candidate in candidates)
-    over_fair = most_over_fair * in_flight / sum(weights)
-    found = [
-        candidate
-        for candidate, weight in zip(candidates, weights, strict=True)
-        if not candidate.health.limited
-        or (candidate.health.credit >= 1.0 and _fits(candidate.in_flight, weight * over_fair))
-    ]
+    in_flight = 1 + sum([candidate.in_flight for candidate in candidates])
+    over_fair = most_over_fair * in_flight / _total_weight(candidates, now)
+    found = []
+    for candidate in candidates:
+        health = candidate.health
+        if health.limited:
+            bound = max(health.weight(now) * over_fair, 1.0)
+            if health.credit < 1.0 or candidate.in_flight + 1 > bound:
+                continue
+        found.append(candidate)
     return found or candidates
 
 
 def charge(chosen: Watched, candidates: Sequence[Watched], over_fair: float, now: float) -> None:
     """One of ``candidates``, the whole choice before any bound, was sent a request."""
-    total = sum(candidate.health.weight(now) for candidate in candidates)
+    earned = over_fair / _total_weight(candidates, now)
     for candidate in candidates:
         health = candidate.health
         if health.limited:
-            earned = over_fair * health.weight(now) / total
-            health.credit = min(health.credit + earned, MOST_CREDIT)
+            health.credit = min(health.credit + earned * health.weight(now), MOST_CREDIT)
     if chosen.health.limited:
         chosen.health.credit = max(chosen.health.credit - 1.0, 0.0)
 
 
-def _fits(in_flight: int, bound: float) -> bool:
-    return in_flight + 1 <= max(bound, 1.0)
+def _total_weight(candidates: Sequence[Watched], now: float) -> float:
+    total = 0.0
+    for candidate in candidates:
+        health = candidate.health
+        total += health.weight(now) if health.limited else 1.0
+    return total
