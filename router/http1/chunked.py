@@ -2,8 +2,8 @@
 
 The relay forwards the bytes of a chunked response as they came; it only has to know where the
 message ends, to the byte. So :meth:`ChunkedBody.scan` walks over the framing without copying
-anything, and one read that holds exactly one chunk, the common case of a token stream, costs a
-dictionary look-up.
+anything. One read that holds exactly one chunk, the common case of a token stream, is known by its
+length: only one size line can stand at its beginning (:func:`whole_chunks`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,33 @@ _TRAILER_LINE = re.compile(TOKEN + rb"++:" + VALUE + rb"*+")
 _MAX_SIZE_LINE_BYTES = 1024
 _MAX_TRAILER_BYTES = 8192
 
-_SIZES = {b"%x" % size: size for size in range(1, 4096)} | {
-    b"%X" % size: size for size in range(1, 4096)
-}
-"""The sizes that token streams have, so that they need not be parsed."""
+LONGEST_WHOLE_CHUNK_BYTES = 4102
+"""Of the reads that :func:`whole_chunks` knows, the longest: a size line of three digits."""
+LAST_TWO = slice(-2, None)
 
+
+def whole_chunks(begin: bytes = b"") -> list[tuple[slice, tuple[bytes, ...]]]:
+    """How a read must begin if it is one whole chunk, without extensions, that holds ``begin``.
+
+    The n-th entry is for a read of n bytes: which part of the read to look at, and what it must be
+    one of (the size's digits may be of either case; none at all where no chunk has that length).
+    When the last two bytes are CRLF as well, the read is one chunk, whole.
+    """
+    table: list[tuple[slice, tuple[bytes, ...]]] = []
+    for length in range(LONGEST_WHOLE_CHUNK_BYTES + 1):
+        for digits in range(1, 4):
+            size = length - digits - 4
+            if size >= max(1, len(begin)) and len(b"%x" % size) == digits:
+                lines = dict.fromkeys((b"%x\r\n" % size, b"%X\r\n" % size))
+                wanted = tuple(line + begin for line in lines)
+                table.append((slice(len(wanted[0])), wanted))
+                break
+        else:
+            table.append((slice(0), ()))
+    return table
+
+
+_WHOLE_CHUNKS = whole_chunks()
 
 # Plain numbers: looking up an enum's member costs more than the rest of the common case.
 _SIZE, _DATA, _DATA_END, _TRAILER, _ENDED = range(5)
@@ -60,10 +82,9 @@ class ChunkedBody:
         Raises:
             ProtocolError: The framing is malformed.
         """
-        if self.at_boundary:
-            at = data.find(_CRLF, 0, 8)
-            size = _SIZES.get(data[:at])
-            if size and at + size + 4 == len(data) and data[-2:] == _CRLF:
+        if self.at_boundary and len(data) <= LONGEST_WHOLE_CHUNK_BYTES:
+            beginning, wanted = _WHOLE_CHUNKS[len(data)]
+            if data[beginning] in wanted and data[LAST_TWO] == _CRLF:
                 return -1
         return self._walk(data, None)
 

@@ -12,10 +12,9 @@ from router.api.body import MalformedBodyError
 from router.api.errors import error_body, error_event
 from router.api.routes import Dialect
 from router.core.request import Request
-from router.http1.chunked import ChunkedBody
-from router.http1.fields import HEAD_END
-from router.http1.response import BodyKind, ResponseHead
 from router.proxy.answers import Answer
+from router.proxy.forwarding import forwarded_head
+from router.proxy.relay import Relay, way_to_client
 from router.proxy.understanding import understand
 
 if TYPE_CHECKING:
@@ -24,16 +23,12 @@ if TYPE_CHECKING:
     from router.core.actions import Abort, Actions, Refuse
     from router.core.dispatcher import Dispatcher
     from router.core.request import Attempt, Failure
+    from router.http1.response import ResponseHead
     from router.proxy.heads import KnownRequest
     from router.proxy.pool import UpstreamPool
     from router.proxy.upstream import UpstreamConnection
 
-_EVENT = b"data:"
 _MAX_REQUEST_ID_BYTES = 128
-
-TOKENS_AT_ONCE = 8
-"""Of how many streamed tokens the dispatcher is told at once, after the first read: telling it of
-each costs as much as relaying it."""
 
 
 class Plane(Protocol):
@@ -90,23 +85,17 @@ class Exchange:
     """
 
     __slots__ = (
-        "_answer_head",
         "_at_boundary",
         "_attempt",
         "_body",
         "_client",
         "_close_after",
-        "_decoder",
-        "_event_stream",
         "_held",
         "_known",
-        "_plain",
         "_plane",
-        "_reframed",
+        "_relay",
         "_request",
         "_request_id",
-        "_sent_bytes",
-        "_tokens",
         "_upstream",
         "method",
     )
@@ -125,14 +114,8 @@ class Exchange:
         self._request: Request | None = None
         self._attempt: Attempt | None = None
         self._upstream: UpstreamConnection | None = None
-        self._answer_head = b""
-        self._event_stream = False
-        self._tokens = 0
-        self._sent_bytes = 0
-        self._plain = False
+        self._relay: Relay | None = None
         self._at_boundary = False
-        self._reframed = False
-        self._decoder: ChunkedBody | None = None
 
     # -- from the client's side ---------------------------------------------------------------
 
@@ -190,11 +173,9 @@ class Exchange:
 
     def abort(self, action: Abort) -> None:
         """End the answer so that the client sees that it is incomplete."""
-        telling = self._event_stream and (self._at_boundary or self._decoder is not None)
-        if telling:
+        if self._relay is not None:
             event = error_event(self._dialect, action.code, action.message)
-            chunked = self._decoder is None and self._known.head.minor == 1
-            self._write(_chunk(event) if chunked else event)
+            self._relay.interrupt(event, at_boundary=self._at_boundary)
         self._ended()
         self._client.break_off(reset=self._known.head.minor == 0)
 
@@ -203,34 +184,24 @@ class Exchange:
     def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
         """Head and body as they go to the replica; ``connection`` carries them."""
         self._upstream = connection
-        known, body, address = self._known, self._body, self._client.address
-        head = known.head
-        lines = known.wire
-        if body or head.chunked or head.length is not None:
-            lines = b"%b\r\nContent-Length: %d" % (lines, len(body))
-        if head.request_id is None:
-            lines = b"%b\r\nX-Request-Id: %b" % (lines, self._request_id)
-        forwarded_for = address
-        if head.forwarded_for:
-            forwarded_for = b"%b, %b" % (head.forwarded_for, address or b"unknown")
-        if forwarded_for:
-            lines = b"%b\r\nX-Forwarded-For: %b" % (lines, forwarded_for)
-        if head.minor == 0 and head.field(b"host") is None:
-            authority = connection.replica.url.partition("://")[2].encode()
-            lines = b"%b\r\nHost: %b" % (lines, authority)
-        return lines + HEAD_END, body
+        body = self._body
+        head = forwarded_head(
+            self._known, len(body), self._request_id, self._client.address, connection.replica.url
+        )
+        return head, body
 
-    def response_began(self, head: ResponseHead, length: int | None) -> None:
-        """The final head came: from here on the answer is relayed."""
-        attempt = self._attempt
+    def response_began(self, head: ResponseHead, length: int | None) -> Relay:
+        """The final head came: from here on the answer is relayed, the way that is returned."""
+        attempt, client, known = self._attempt, self._client, self._known
         assert attempt is not None  # noqa: S101 - no answer without an attempt
-        if self._client.writing_blocked:
+        if client.writing_blocked:
             self.pause()
         self._release_body()
         self._plane.dispatcher.headers_received(attempt, head.status)
-        self._event_stream = head.event_stream
-        framing = self._framing(head, length)
-        self._answer_head = b"HTTP/1.1 %d %b%b%b\r\nx-pointsman-replica: %b%b%b\r\n\r\n" % (
+        way, framing, until_close = way_to_client(known.head.minor, head, length)
+        if until_close:
+            self._close_after = True
+        answer_head = b"HTTP/1.1 %d %b%b%b\r\nx-pointsman-replica: %b%b%b\r\n\r\n" % (
             head.status,
             head.reason,
             head.lines,
@@ -239,32 +210,15 @@ class Exchange:
             b"" if head.has_request_id else b"\r\nx-request-id: " + self._request_id,
             self._connection_line(),
         )
-
-    def relay(self, data: bytes) -> None:
-        """Pass on bytes of the answer's body; called for each read of a stream."""
-        if not self._plain:
-            self._relay_first(data)
-            return
-        self._client.write(data)
-        self._sent_bytes += len(data)
-        if self._event_stream:
-            self._tokens += data.count(_EVENT)
-            if self._tokens >= TOKENS_AT_ONCE:
-                self._tell_progress()
-
-    def flush(self) -> None:
-        """Send the answer's head, if no body came along with it."""
-        if self._answer_head:
-            self._write(self._answer_head)
-            self._answer_head = b""
+        relay = self._relay = way(
+            answer_head, client.write, self._tell_progress, event_stream=head.event_stream
+        )
+        return relay
 
     def response_ended(self) -> None:
         """The answer is complete."""
-        self.flush()
-        if self._reframed and self._decoder is None:
-            self._write(b"0\r\n\r\n")
-        if self._tokens:
-            self._tell_progress()
+        if self._relay is not None:
+            self._relay.end()
         attempt, plane = self._attempt, self._plane
         assert attempt is not None  # noqa: S101 - no answer without an attempt
         self._attempt = self._upstream = None
@@ -275,7 +229,8 @@ class Exchange:
 
     def attempt_failed(self, attempt: Attempt, failure: Failure, *, at_boundary: bool) -> None:
         """The attempt broke."""
-        self.flush()
+        if self._relay is not None:
+            self._relay.flush()
         self._attempt = self._upstream = None
         self._at_boundary = at_boundary
         plane = self._plane
@@ -284,33 +239,15 @@ class Exchange:
     # -- inside -------------------------------------------------------------------------------
 
     def _ended(self) -> None:
-        """Let go of the request, which holds us: a cycle would have to wait for the collector."""
+        """Let go of what holds us: a cycle would have to wait for the collector."""
         self._request = None
-        self._plane.sent_bytes_total += self._sent_bytes
-        self._sent_bytes = 0
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            self._plane.sent_bytes_total += relay.sent_bytes
 
-    def _relay_first(self, data: bytes) -> None:
-        """Pass on the first bytes along with the head, or bytes that must be reframed."""
-        if self._event_stream:
-            self._tokens += data.count(_EVENT)
-        if self._reframed:
-            data = self._reframe(data)
-        else:
-            self._plain = True
-        if self._answer_head:
-            data = self._answer_head + data
-            self._answer_head = b""
-        self._write(data)
-        self._tell_progress()
-
-    def _write(self, data: bytes) -> None:
-        self._client.write(data)
-        self._sent_bytes += len(data)
-
-    def _tell_progress(self) -> None:
-        """Tell the dispatcher of tokens streamed; of the first at once, later of several."""
+    def _tell_progress(self, tokens: int) -> None:
+        """Tell the dispatcher of tokens streamed."""
         attempt, plane = self._attempt, self._plane
-        tokens, self._tokens = self._tokens, 0
         if attempt is not None:
             plane.dispatcher.progress(attempt, tokens, plane.now())
 
@@ -330,29 +267,6 @@ class Exchange:
             self._held = 0
         self._body = b""
 
-    def _framing(self, head: ResponseHead, length: int | None) -> bytes:
-        """Decide how the body is framed towards the client; returns the fields for it."""
-        if head.body is BodyKind.LENGTH or head.body is BodyKind.NONE:
-            if length is None or head.status == 204:
-                return b""
-            return b"\r\nContent-Length: %d" % length
-        if self._known.head.minor == 1:
-            self._reframed = head.body is BodyKind.CLOSE
-            return b"\r\nTransfer-Encoding: chunked"
-        if head.body is BodyKind.CHUNKED:
-            self._reframed = True
-            self._decoder = ChunkedBody()
-        self._close_after = True
-        return b""
-
-    def _reframe(self, data: bytes) -> bytes:
-        """The bytes as they go to a client that cannot have them as they came."""
-        if self._decoder is None:
-            return _chunk(data)
-        pieces: list[bytes] = []
-        self._decoder.decode(data, pieces)
-        return b"".join(pieces)
-
     def _connection_line(self) -> bytes:
         if self._close_after:
             return b"\r\nConnection: close"
@@ -368,7 +282,3 @@ class Exchange:
         body = error_body(self._dialect, status, code, message)
         answer = Answer(status, body, lines=lines)
         self._client.answer(answer, self._known, keep_alive=not self._close_after)
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from typing import TYPE_CHECKING, Protocol, cast
 
 from router.core.request import Failure
 from router.http1.body import Body, LengthBody, UntilClose
-from router.http1.chunked import ChunkedBody
+from router.http1.chunked import (
+    LAST_TWO,
+    LONGEST_WHOLE_CHUNK_BYTES,
+    ChunkedBody,
+    whole_chunks,
+)
 from router.http1.errors import ProtocolError
 from router.http1.fields import HEAD_END, check_unfinished
 from router.http1.response import BodyKind, ResponseHead
+from router.proxy.last_words import leftovers, second_handle
+from router.proxy.relay import EVENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import socket
 
     from router.core.replica import Replica
     from router.core.request import Attempt
     from router.proxy.pool import UpstreamPool
+    from router.proxy.relay import Relay
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_INTERIM_ANSWERS = 16
 WRITE_AT_ONCE_BYTES = 256 * 1024
 """A longer body is written piece by piece, so that an early answer can end the upload."""
+
+_CRLF = b"\r\n"
+_WHOLE_EVENTS = whole_chunks(EVENT)
+_LINE_FEED = 10
+_AFTER_SIZE_LINE = 5
+"""From here on a whole chunk is searched for the end of its first line."""
 
 
 class Recipient(Protocol):
@@ -37,14 +49,8 @@ class Recipient(Protocol):
     def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
         """Head and body to send; ``connection`` carries the exchange from now on."""
 
-    def response_began(self, head: ResponseHead, length: int | None) -> None:
-        """The final head came; the relay may begin."""
-
-    def relay(self, data: bytes) -> None:
-        """Bytes of the body, framing included, as they came."""
-
-    def flush(self) -> None:
-        """No more bytes came with the last ones."""
+    def response_began(self, head: ResponseHead, length: int | None) -> Relay:
+        """The final head came; returns what takes the body, framing included."""
 
     def response_ended(self) -> None:
         """The response is complete."""
@@ -60,6 +66,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_attempt",
         "_body",
         "_buffer",
+        "_direct",
         "_eof",
         "_interim",
         "_keep_alive",
@@ -68,6 +75,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_pool",
         "_received",
         "_recipient",
+        "_relay",
         "_requests",
         "_spare",
         "idle_since_s",
@@ -90,6 +98,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._keep_alive = True
         self._buffer = b""
         self._body: Body | None = None
+        self._relay: Relay | None = None
+        self._direct: Relay | None = None
+        """The relay, as long as a whole chunk can be written past it."""
         self._received = False
         self._interim = 0
 
@@ -104,14 +115,14 @@ class UpstreamConnection(asyncio.Protocol):
         if len(body) <= WRITE_AT_ONCE_BYTES:
             self.transport.write(head + body)
         else:
-            self._spare = _duplicate(self.transport)
+            self._spare = second_handle(self.transport)
             self.transport.write(head)
             self._outbox = memoryview(body)
             self._write_more()
 
     def abort(self) -> None:
         """Drop the connection at once; the recipient hears nothing more."""
-        self._recipient = self._attempt = self._outbox = None
+        self._recipient = self._attempt = self._outbox = self._relay = self._direct = None
         self._drop_spare()
         self.transport.abort()
 
@@ -136,22 +147,21 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came; what belongs to the response is relayed at once."""
-        recipient, body = self._recipient, self._body
-        if recipient is None:
-            self.transport.abort()  # bytes that answer no request: never for the next one
-            return
-        try:
-            if body is None:
-                self._head_data(recipient, data)
-                recipient.flush()
+        relay, length = self._direct, len(data)
+        # The life of a stream: everything is done here, since a call costs as much as all of it.
+        if relay is not None and length <= LONGEST_WHOLE_CHUNK_BYTES:
+            beginning, wanted = _WHOLE_EVENTS[length]
+            if data[beginning] in wanted and data[LAST_TWO] == _CRLF:
+                write = relay.write
+                write(data)
+                relay.sent_bytes += length
+                # One event has one line, which an empty one and the chunk's own CRLF follow.
+                alone = data.find(_LINE_FEED, _AFTER_SIZE_LINE) == length - 4
+                tokens = relay.tokens = relay.tokens + (1 if alone else data.count(EVENT))
+                if tokens >= relay.tell_at:
+                    relay.tell_progress()
                 return
-            end = body.scan(data)
-            if end < 0:
-                recipient.relay(data)
-            else:
-                self._finish(recipient, data, end)
-        except ProtocolError:
-            self._fail(Failure.PROTOCOL)
+        self._read(data)
 
     def eof_received(self) -> None:
         """The replica closed its side; the transport closes ours."""
@@ -183,23 +193,40 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- inside -------------------------------------------------------------------------------
 
+    def _read(self, data: bytes) -> None:
+        recipient, body, relay = self._recipient, self._body, self._relay
+        if recipient is None:
+            self.transport.abort()  # bytes that answer no request: never for the next one
+            return
+        try:
+            if body is None or relay is None:
+                self._head_data(recipient, data)
+                if self._relay is not None:
+                    self._relay.flush()
+                return
+            end = body.scan(data)
+            if end < 0:
+                self._direct = relay if relay.direct and body.at_boundary else None
+                relay.take(data)
+            else:
+                self._finish(recipient, relay, data, end)
+        except ProtocolError:
+            self._fail(Failure.PROTOCOL)
+
     def _drop_spare(self) -> None:
         if self._spare is not None:
             self._spare.close()
             self._spare = None
 
     def _hear_last_words(self) -> None:
-        """Read what the replica said before it reset the connection in the middle of an upload.
-
-        Sending then fails, and the transport closes without reading the answer that is there.
-        """
+        """Read the answer that the replica may have given before it reset the connection."""
         spare, self._spare = self._spare, None
         if spare is None:
             return
         with spare:
             if self._recipient is not None and not self._received:
                 self._eof = True
-                for data in _leftovers(spare):
+                for data in leftovers(spare, MAX_HEAD_BYTES):
                     self.data_received(data)
 
     def _write_more(self) -> None:
@@ -243,26 +270,29 @@ class UpstreamConnection(asyncio.Protocol):
             self._outbox = None  # refused early: the rest of the body is of no use
         if self.transport.get_write_buffer_size():
             self._keep_alive = False
-        recipient.response_began(head, length)
+        relay = self._relay = recipient.response_began(head, length)
         kind = head.body
         if kind is BodyKind.NONE or length == 0:
-            self._finish(recipient, data, 0)
+            self._finish(recipient, relay, data, 0)
         elif kind is BodyKind.LENGTH and length == len(data):
-            self._finish(recipient, data, length)
+            self._finish(recipient, relay, data, length)
         else:
             body = self._body = _body(kind, length)
             end = body.scan(data)
             if end >= 0:
-                self._finish(recipient, data, end)
-            elif data:
-                recipient.relay(data)
+                self._finish(recipient, relay, data, end)
+                return
+            self._direct = relay if relay.direct and body.at_boundary else None
+            if data:
+                relay.take(data)
 
-    def _finish(self, recipient: Recipient, data: bytes, end: int) -> None:
+    def _finish(self, recipient: Recipient, relay: Relay, data: bytes, end: int) -> None:
         """The response ends at ``end`` in ``data``; what comes after it belongs to nobody."""
         if end:
-            recipient.relay(data[:end] if end < len(data) else data)
+            relay.take(data[:end] if end < len(data) else data)
         reusable = self._keep_alive and end == len(data) and self._outbox is None and not self._eof
         self._recipient = self._attempt = self._outbox = self._body = None
+        self._relay = self._direct = None
         self._drop_spare()
         self._received = False
         self._interim = 0
@@ -279,30 +309,6 @@ class UpstreamConnection(asyncio.Protocol):
         if recipient is not None and attempt is not None:
             at_boundary = body is not None and body.at_boundary
             recipient.attempt_failed(attempt, failure, at_boundary=at_boundary)
-
-
-def _duplicate(transport: asyncio.Transport) -> socket.socket | None:
-    """A second handle of a connection, which outlives its transport."""
-    sock = transport.get_extra_info("socket")
-    if sock is None:
-        return None
-    spare = socket.socket(fileno=os.dup(sock.fileno()))
-    spare.setblocking(False)
-    return spare
-
-
-def _leftovers(sock: socket.socket) -> Iterator[bytes]:
-    """What can still be read of a broken connection, up to the length of a head."""
-    left = MAX_HEAD_BYTES
-    while left > 0:
-        try:
-            data = sock.recv(left)
-        except OSError:  # nothing more: the error that broke the connection, or would-block
-            return
-        if not data:
-            return
-        left -= len(data)
-        yield data
 
 
 def _body(kind: BodyKind, length: int | None) -> Body:

@@ -1,0 +1,39 @@
+"""The head of a request as it goes to a replica."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.http1.fields import HEAD_END
+
+if TYPE_CHECKING:
+    from router.proxy.heads import KnownRequest
+
+
+def forwarded_head(
+    known: KnownRequest, body_bytes: int, request_id: bytes, address: bytes, replica_url: str
+) -> bytes:
+    """The client's head, with the fields that differ from request to request.
+
+    Args:
+        known: The client's head.
+        body_bytes: How long the body is that goes along; a chunked one goes with its length.
+        request_id: Given to a request that brought none.
+        address: The client's IP address; empty when it has none.
+        replica_url: Where it goes; the host for a client of HTTP/1.0 that named none.
+    """
+    head = known.head
+    lines = known.wire
+    if body_bytes or head.chunked or head.length is not None:
+        lines = b"%b\r\nContent-Length: %d" % (lines, body_bytes)
+    if head.request_id is None:
+        lines = b"%b\r\nX-Request-Id: %b" % (lines, request_id)
+    forwarded_for = address
+    if head.forwarded_for:
+        forwarded_for = b"%b, %b" % (head.forwarded_for, address or b"unknown")
+    if forwarded_for:
+        lines = b"%b\r\nX-Forwarded-For: %b" % (lines, forwarded_for)
+    if head.minor == 0 and head.field(b"host") is None:
+        authority = replica_url.partition("://")[2].encode()
+        lines = b"%b\r\nHost: %b" % (lines, authority)
+    return lines + HEAD_END
