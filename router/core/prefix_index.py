@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from router.core.prefix_runs import KEY_BYTES, RUN_BYTES, Holder, Run
+from router.core.prefix_runs import KEY_BYTES, KEY_MASK, RUN_BYTES, Holder, Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,8 @@ _MAX_GROUPS = 1024
 
 class PrefixIndex:
     """Prompt blocks believed to be cached, by replica.
+
+    Of a block's key, which may be negative, the low 64 bits count.
 
     Args:
         max_blocks: Most blocks remembered over all replicas, a block that two replicas hold
@@ -75,7 +77,7 @@ class PrefixIndex:
         """
         found: dict[str, int] = {}
         find, at, end = self._heads.get, 0, len(keys)
-        run = find(keys[0]) if end else None
+        run = find(keys[0] & KEY_MASK) if end else None
         if run is None:
             return found
         holding = run.mask
@@ -88,7 +90,7 @@ class PrefixIndex:
                     return found
             agreed = run.agrees(keys, at)
             at += agreed
-            run = find(keys[at]) if at < end and agreed == len(run.keys) else None
+            run = find(keys[at] & KEY_MASK) if at < end and agreed == len(run.keys) else None
         found.update(dict.fromkeys(self._group(holding), at * block_tokens))
         return found
 
@@ -99,7 +101,6 @@ class PrefixIndex:
 
         Raises:
             ValueError: ``block_tokens`` is less than 1.
-            OverflowError: A key is negative or has more than 64 bits.
         """
         if block_tokens < 1:
             msg = f"a block of {block_tokens} tokens"
@@ -112,10 +113,11 @@ class PrefixIndex:
         if at < len(keys):
             last = path[-1] if path else None
             if last is not None and _grows(last, holder.bit, block_tokens):
-                last.keys.extend(keys[at:])
+                last.extend(keys[at:])
                 holder.count(len(keys) - at, block_tokens)
             else:
-                run = self._heads[keys[at]] = Run(keys[at:], block_tokens, last)
+                run = Run(keys[at:], block_tokens, last)
+                self._heads[run.keys[0]] = run
                 path.append(run)
         for run in reversed(path):
             holder.use(run, self.clock)
@@ -126,7 +128,6 @@ class PrefixIndex:
 
         Raises:
             ValueError: As for :meth:`sent`.
-            OverflowError: As for :meth:`sent`.
         """
         self.sent(replica, keys, block_tokens)
 
@@ -139,7 +140,7 @@ class PrefixIndex:
         if holder is None or not keys:
             return
         path, at = self._path(keys[:-1])
-        run = self._heads.get(keys[-1]) if at == len(keys) - 1 else None
+        run = self._heads.get(keys[-1] & KEY_MASK) if at == len(keys) - 1 else None
         if run is None or run.parent is not (path[-1] if path else None):
             return
         going = [run]
@@ -192,7 +193,7 @@ class PrefixIndex:
         path: list[Run] = []
         at, end = 0, len(keys)
         while at < end:
-            run = self._heads.get(keys[at])
+            run = self._heads.get(keys[at] & KEY_MASK)
             if run is None:
                 break
             agreed = run.agrees(keys, at)

@@ -12,13 +12,14 @@ RUN_BYTES = 300
 """About what a run takes beside its keys, with its lease and its places in tables."""
 
 KEY_BYTES = 8
+KEY_MASK = (1 << 64) - 1
 
 
 class Run:
     """Consecutive blocks that nothing tells apart: whoever holds one of them holds all of them.
 
     Args:
-        keys: The blocks' keys, unsigned and of 64 bits at most.
+        keys: The blocks' keys; of each, the low 64 bits count.
         block_tokens: Prompt tokens in one of them.
         parent: The run that they continue.
     """
@@ -26,7 +27,8 @@ class Run:
     __slots__ = ("block_tokens", "children", "keys", "mask", "parent")
 
     def __init__(self, keys: Sequence[int], block_tokens: int, parent: Run | None) -> None:
-        self.keys = array("Q", keys)
+        self.keys = array("Q")
+        self.extend(keys)
         self.block_tokens = block_tokens
         self.parent = parent
         self.children: set[Run] | None = None
@@ -38,6 +40,10 @@ class Run:
                 parent.children = set()
             parent.children.add(self)
 
+    def extend(self, keys: Sequence[int]) -> None:
+        """Put further blocks at its end."""
+        self.keys.extend([key & KEY_MASK for key in keys])
+
     def agrees(self, keys: Sequence[int], at: int) -> int:
         """How many of its blocks are those of ``keys`` from ``at`` on; the first one is.
 
@@ -45,12 +51,12 @@ class Run:
         """
         own = self.keys
         count = min(len(own), len(keys) - at)
-        if own[count - 1] == keys[at + count - 1]:
+        if own[count - 1] == keys[at + count - 1] & KEY_MASK:
             return count
         low, high = 1, count
         while high - low > 1:
             middle = (low + high) // 2
-            if own[middle - 1] == keys[at + middle - 1]:
+            if own[middle - 1] == keys[at + middle - 1] & KEY_MASK:
                 low = middle
             else:
                 high = middle
