@@ -2,9 +2,11 @@
 
 ``{"timestamp": 2999, "input_length": 6758, "output_length": 500, "hash_ids": [0, 1, …]}``: the
 timestamp in **milliseconds**, one hash id for each 512 tokens of the prompt. Some traces in this
-format have no ``hash_ids``; further keys are ignored.
+format have no ``hash_ids``, some a ``client_id`` (a number or a string), which is read as the
+tenant: a client of ServeGen's is a whole application, with many users. Further keys are ignored.
 
-Source: https://github.com/kvcache-ai/Mooncake (FAST25-release/traces).
+Sources: https://github.com/kvcache-ai/Mooncake (FAST25-release/traces), and for ``client_id``
+https://github.com/alibaba/ServeGen.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ class _Row(msgspec.Struct):
     input_length: AtLeastOne
     output_length: NotNegative
     hash_ids: tuple[int, ...] | None = None
+    client_id: int | str | None = None
 
 
 def recognises(first_line: bytes) -> bool:
@@ -53,4 +56,5 @@ def _request(row: _Row) -> TraceRequest:
         prompt_tokens=row.input_length,
         output_tokens=row.output_length,
         hash_ids=row.hash_ids or (),
+        tenant=None if row.client_id is None else str(row.client_id),
     )

@@ -7,8 +7,9 @@ r"""Pointsman's own JSONL format: one :class:`~loadgen.trace.request.TraceReques
     {"arrival_s": 0.25, "prompt_tokens": 180, "output_tokens": 12, "session": "user-7"}
 
 The header may be left out; a version above 1 is refused. ``arrival_s`` (seconds on any clock),
-``prompt_tokens`` and ``output_tokens`` are needed; ``hash_ids`` (none), ``block_tokens`` (512) and
-``session`` (none) are not. Further keys are ignored, so that a richer log is a trace too.
+``prompt_tokens`` and ``output_tokens`` are needed; ``hash_ids`` (none), ``block_tokens`` (512),
+``session`` (none) and ``tenant`` (none) are not. Further keys are ignored, so that a richer log is
+a trace too.
 """
 
 from __future__ import annotations

@@ -43,6 +43,9 @@ class TraceRequest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     session: str | None = None
     """Key of the session or user; requests with an equal one belong together."""
 
+    tenant: str | None = None
+    """Whose request it is: a customer, with as many sessions as he likes."""
+
     def __post_init__(self) -> None:
         blocks = -(-self.prompt_tokens // self.block_tokens)
         if len(self.hash_ids) > blocks:

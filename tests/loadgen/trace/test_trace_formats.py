@@ -95,6 +95,7 @@ class TestMooncake:
             arrival_s=0, prompt_tokens=1100, output_tokens=5, hash_ids=(0, 1, 2)
         )
         assert (second.arrival_s, second.prompt_tokens, second.hash_ids) == (2.999, 581, ())
+        assert (second.tenant, second.session) == ("104", None)
 
     def test_the_partial_block_is_not_reusable(self, tmp_path):
         first, _ = read(tmp_path, MOONCAKE).requests
@@ -148,6 +149,7 @@ class TestOwn:
                 hash_ids=st.lists(st.integers(0, 2**62), max_size=4).map(tuple),
                 block_tokens=st.integers(1, 512),
                 session=st.none() | st.text(),
+                tenant=st.none() | st.text(),
             ),
             min_size=1,
         ),
