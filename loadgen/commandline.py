@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -11,6 +12,10 @@ from policies.slo import SloError, parse_slo
 
 if TYPE_CHECKING:
     from policies.slo import Slo
+
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+_DURATION = "Take only what arrives in this time after --start."
 
 ABOVE_ZERO = click.FloatRange(min=0, min_open=True)
 NOT_NEGATIVE = click.FloatRange(min=0)
@@ -43,12 +48,79 @@ def finite(_ctx: click.Context, param: click.Parameter, value: float | None) -> 
     return value
 
 
+def all_finite(
+    ctx: click.Context, param: click.Parameter, value: tuple[float, ...]
+) -> tuple[float, ...]:
+    """The same for an option that may be repeated."""
+    for number in value:
+        finite(ctx, param, number)
+    return value
+
+
 def objective(_ctx: click.Context, param: click.Parameter, value: str) -> Slo:
     """An objective as :func:`policies.slo.parse_slo` reads it."""
     try:
         return parse_slo(value)
     except SloError as error:
         raise click.BadParameter(str(error), param=param) from error
+
+
+def rate_scale(
+    help_text: str = "Send F times as many requests per second.",
+    *names: str,
+    default: float | None = 1.0,
+    multiple: bool = False,
+) -> Decorator:
+    """``--rate-scale``, one or several, and what it does in the command at hand."""
+    return click.option(
+        "--rate-scale",
+        *names,
+        type=ABOVE_ZERO,
+        callback=all_finite if multiple else finite,
+        default=default,
+        show_default=not multiple,
+        multiple=multiple,
+        metavar="F",
+        help=help_text,
+    )
+
+
+def duration(help_text: str = _DURATION, *names: str, multiple: bool = False) -> Decorator:
+    """``--duration``, one or several."""
+    return click.option(
+        "--duration",
+        *names,
+        type=ABOVE_ZERO,
+        callback=all_finite if multiple else finite,
+        multiple=multiple,
+        metavar="SECONDS",
+        help=help_text,
+    )
+
+
+def slo(default: str, help_text: str = "") -> Decorator:
+    """``--slo``, and what is said of it beside what it is."""
+    text = "What counts as goodput: limits of ttft, tpot, e2e"
+    return click.option(
+        "--slo",
+        default=default,
+        show_default=True,
+        callback=objective,
+        help=f"{text}{help_text}.",
+    )
+
+
+def timeout(help_text: str = "A request that has not ended by then has failed.") -> Decorator:
+    """``--timeout``, and what it means in the command at hand."""
+    return click.option(
+        "--timeout",
+        type=ABOVE_ZERO,
+        callback=finite,
+        default=600,
+        show_default=True,
+        metavar="SECONDS",
+        help=help_text,
+    )
 
 
 start = click.option(
@@ -63,7 +135,9 @@ limit = click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="Take the first N requests."
 )
 jitter = click.option("--jitter", is_flag=True, help="Spread requests that share one timestamp.")
-seed = click.option("--seed", type=int, default=0, show_default=True, help="Seed of the jitter.")
+seed = click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of the jitter and of bimodal."
+)
 max_input_tokens = click.option(
     "--max-input-tokens", type=click.IntRange(1), metavar="N", help="Cut longer prompts."
 )

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 
 from loadgen.demo.reading import reading
+from loadgen.trace.selection import Selection
 from loadgen.trial.errors import TrialError
 from loadgen.trial.fleet import FleetSettings
 from loadgen.trial.plan import Case, Kill, Plan
 from loadgen.trial.screen import Screen
 from loadgen.trial.table import as_table, title
 from loadgen.trial.trial import perform
-from loadgen.trial.workload import Workload
 from policies.slo import parse_slo
 
 if TYPE_CHECKING:
     from loadgen.trial.run import Outcome
 
-WORKLOAD: Final = Workload(
-    spec="mooncake-conversation", jitter_seed=0, start_s=90.0, duration_s=32.0
+SELECTION: Final = Selection(
+    spec="mooncake-conversation", jitter=True, start_s=90.0, duration_s=32.0
 )
 """A busy half minute of a real trace with short and very long prompts."""
 
@@ -85,7 +85,7 @@ def _tell(console: Console, text: str, indent: str = "") -> None:
 
 def main() -> int:
     """Run the demo on this terminal; the result is the exit status."""
-    plan = Plan(traces=(WORKLOAD.open(),), cases=CASES, fleet=FLEET, slo=parse_slo(SLO))
+    plan = Plan(traces=(SELECTION.open(),), cases=CASES, fleet=FLEET, slo=parse_slo(SLO))
     return demo(plan, Console())
 
 

@@ -24,9 +24,10 @@ from loadgen.replay.progress import progress_line
 from loadgen.replay.report import ReportError, dump_report, load_report
 from loadgen.replay.run import Tally, run
 from loadgen.replay.table import print_report
-from loadgen.trace import bimodal, transform
+from loadgen.trace import bimodal
 from loadgen.trace.errors import TraceError
-from loadgen.trace.names import SHIPPED, open_trace
+from loadgen.trace.names import SHIPPED
+from loadgen.trace.selection import Selection
 
 if TYPE_CHECKING:
     from loadgen.replay.report import Report
@@ -61,42 +62,18 @@ _NAMES = ", ".join((*SHIPPED, f"{bimodal.NAME}[:key=value,...]"))
     help="API to speak.",
 )
 @commandline.start
-@click.option(
-    "--duration",
-    type=commandline.ABOVE_ZERO,
-    callback=commandline.finite,
-    metavar="SECONDS",
-    help="Take only what arrives in this time after --start.",
-)
+@commandline.duration()
 @commandline.limit
-@click.option(
-    "--rate-scale",
-    type=commandline.ABOVE_ZERO,
-    callback=commandline.finite,
-    metavar="F",
-    help="Send F times as many requests per second.",
-)
+@commandline.rate_scale()
 @commandline.jitter
 @commandline.seed
 @commandline.max_input_tokens
 @commandline.max_output_tokens
-@click.option(
-    "--slo",
-    default=str(DEFAULT_SLO),
-    show_default=True,
-    callback=commandline.objective,
-    help="What counts as goodput: limits of ttft, tpot, e2e; ttft=2s+0.25ms@4096 allows 0.25 ms "
-    "more for each prompt token above 4096.",
+@commandline.slo(
+    str(DEFAULT_SLO),
+    "; ttft=2s+0.25ms@4096 allows 0.25 ms more for each prompt token above 4096",
 )
-@click.option(
-    "--timeout",
-    type=commandline.ABOVE_ZERO,
-    callback=commandline.finite,
-    default=600,
-    show_default=True,
-    metavar="SECONDS",
-    help="A request that has not ended by then has failed.",
-)
+@commandline.timeout()
 @click.option(
     "--speed",
     type=commandline.ABOVE_ZERO,
@@ -129,7 +106,7 @@ def command(
     """Send the requests of TRACE at their own times and measure what comes back.
 
     TRACE is a file (Azure CSV, Mooncake JSONL or pointsman JSONL; .gz too) or one of: azure-code,
-    azure-conv, mooncake-conversation, bimodal[:rate=4,n=600,seed=0,...].
+    azure-conv, mooncake-conversation, servegen-r1, toolagent, bimodal[:rate=4,n=600,seed=0,...].
     """
     if compare:
         _compare(trace, markdown=markdown)
@@ -138,7 +115,7 @@ def command(
         raise click.UsageError("--markdown goes with --compare")
     if len(trace) != 1:
         raise click.UsageError(f"name one trace: a file, or one of {_NAMES}")
-    report = _replay(_prepare(trace[0], given), _options(given))
+    report = _replay(_open(trace[0], given), _options(given))
     report.command = shlex.join(commandline.recorded(ctx))
     print_report(report, Console())
     if given["out"] is not None:
@@ -149,27 +126,23 @@ def command(
         ctx.exit(EXIT_FAILED)
 
 
-def _prepare(spec: str, given: Given) -> Trace:
-    """The trace as it is to be sent; see :mod:`loadgen.trace.transform` for the order."""
+def _open(spec: str, given: Given) -> Trace:
+    """The trace as it is to be sent."""
+    selection = Selection(
+        spec=spec,
+        jitter=given["jitter"],
+        seed=given["seed"],
+        start_s=given["start"],
+        duration_s=given["duration"],
+        limit=given["limit"],
+        max_input_tokens=given["max_input_tokens"],
+        max_output_tokens=given["max_output_tokens"],
+        rate_scale=given["rate_scale"],
+    )
     try:
-        trace = open_trace(spec)
+        return selection.open()
     except TraceError as error:
         raise commandline.BadInput(str(error)) from error
-    if given["jitter"]:
-        trace = transform.jitter(trace, given["seed"])
-    if given["start"] or given["duration"]:
-        trace = transform.window(trace, given["start"] or 0.0, given["duration"])
-    if given["limit"]:
-        trace = transform.limit(trace, given["limit"])
-    if given["max_input_tokens"]:
-        trace = transform.clip_prompts(trace, given["max_input_tokens"])
-    if given["max_output_tokens"]:
-        trace = transform.clip_outputs(trace, given["max_output_tokens"])
-    if given["rate_scale"]:
-        trace = transform.scale_rate(trace, given["rate_scale"])
-    if not trace.requests:
-        raise commandline.BadInput(f"{spec}: no request arrives between --start and its end")
-    return trace
 
 
 def _options(given: Given) -> ReplayOptions:

@@ -19,10 +19,10 @@ class Given(TypedDict):
     url: str
     model: str | None
     endpoint: Literal["chat", "completions"]
-    start: float | None
+    start: float
     duration: float | None
     limit: int | None
-    rate_scale: float | None
+    rate_scale: float
     jitter: bool
     seed: int
     max_input_tokens: int | None

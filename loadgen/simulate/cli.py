@@ -30,9 +30,10 @@ from loadgen.simulate.scenario import MAX_REPLICAS
 from loadgen.simulate.settings import Delays
 from loadgen.simulate.study import run_tasks
 from loadgen.simulate.table import print_rows
-from loadgen.simulate.task import Cut, Search, Task, prepare
+from loadgen.simulate.task import Search, Task
 from loadgen.simulate.workload import plan
 from loadgen.trace.errors import TraceError
+from loadgen.trace.selection import Selection
 from router import __version__
 
 if TYPE_CHECKING:
@@ -83,32 +84,16 @@ _WIDTH = 100
     metavar="N",
     help="Simulate N times, with seeds 0 to N-1.",
 )
-@click.option(
-    "--rate-scale",
-    type=commandline.ABOVE_ZERO,
-    callback=commandline.finite,
-    default=1,
-    show_default=True,
-    metavar="F",
-    help="Let requests arrive F times as fast; with --find-capacity: where to begin.",
+@commandline.rate_scale(
+    "Let requests arrive F times as fast; with --find-capacity: where to begin."
 )
 @commandline.jitter
 @commandline.start
-@click.option(
-    "--duration",
-    type=commandline.ABOVE_ZERO,
-    callback=commandline.finite,
-    metavar="SECONDS",
-    help="Take only what arrives in this time after --start.",
-)
+@commandline.duration()
 @commandline.limit
-@click.option(
-    "--slo",
-    default=DEFAULT_SLO,
-    show_default=True,
-    callback=commandline.objective,
-    help="What counts as goodput: limits of ttft, tpot, e2e.",
-)
+@commandline.max_input_tokens
+@commandline.max_output_tokens
+@commandline.slo(DEFAULT_SLO, "; policies that ask for it are told")
 @commandline.max_batched_tokens
 @click.option(
     "--find-capacity",
@@ -159,15 +144,7 @@ _WIDTH = 100
     metavar="SECONDS",
     help="How much later than its gauges are read a replica's metrics leave it.",
 )
-@click.option(
-    "--timeout",
-    type=commandline.ABOVE_ZERO,
-    callback=commandline.finite,
-    default=600,
-    show_default=True,
-    metavar="SECONDS",
-    help="A client whose answer has not ended by then leaves.",
-)
+@commandline.timeout("A client whose answer has not ended by then leaves.")
 @click.option(
     "--jobs",
     type=click.IntRange(1, 1024),
@@ -188,8 +165,8 @@ def command(ctx: click.Context, /, trace: tuple[str, ...], **given: Unpack[Given
     those of `pointsman serve`; the engines those of `pointsman replica`.
 
     TRACE is a file (Azure CSV, Mooncake JSONL or pointsman JSONL; .gz too) or one of: azure-code,
-    azure-conv, mooncake-conversation, bimodal[:rate=4,n=600,seed=0,...]. The last is drawn anew
-    for each seed.
+    azure-conv, mooncake-conversation, servegen-r1, toolagent, bimodal[:rate=4,n=600,seed=0,...].
+    The last is drawn anew for each seed.
 
     \b
     A scenario, whose replicas are counted from 0, and whose times are simulated seconds:
@@ -211,24 +188,26 @@ def command(ctx: click.Context, /, trace: tuple[str, ...], **given: Unpack[Given
         _write(given["out"], _report(arguments, given, traces, rows))
 
 
-def _cut(given: Given) -> Cut:
-    return Cut(
+def _selection(spec: str, given: Given, seed: int) -> Selection:
+    return Selection(
+        spec=spec,
         jitter=given["jitter"],
+        seed=seed,
         start_s=given["start"],
         duration_s=given["duration"],
         limit=given["limit"],
+        max_input_tokens=given["max_input_tokens"],
+        max_output_tokens=given["max_output_tokens"],
     )
 
 
 def _checked(spec: str, given: Given, settings: Settings) -> Trace:
     """Read a trace in this process first, so that mistakes are told before anything runs."""
     try:
-        trace = prepare(spec, _cut(given), 0)
-        workload = plan(trace)
+        trace = _selection(spec, given, 0).open()
+        workload = plan(trace, settings.slo)
     except TraceError as error:
         raise commandline.BadInput(str(error)) from error
-    if not trace.requests:
-        raise commandline.BadInput(f"{spec}: no request arrives between --start and its end")
     if given["find_capacity"] and not trace.duration_s:
         raise commandline.BadInput(
             f"{spec}: all requests arrive at once, so there is no rate to search"
@@ -243,8 +222,7 @@ def _tasks(specs: tuple[str, ...], given: Given, settings: Settings) -> list[Tas
         search = Search(target=given["target"] or DEFAULT_TARGET, tolerance=given["tolerance"])
     return [
         Task(
-            trace=spec,
-            cut=_cut(given),
+            selection=_selection(spec, given, seed),
             policy=policy,
             seed=seed,
             settings=settings,

@@ -73,7 +73,7 @@ def compare(trace: Trace, policy: str, replicas: int, profile: str = "8b-h100") 
     live = uvloop.run(run_case(trial, trace, trial.cases[0]))
     plans = [ReplicaPlan(profile=load_profile(profile))] * replicas
     simulation = Simulation(
-        plan_workload(trace), Settings(replicas=plans, slo=SLO), load(policy, {})
+        plan_workload(trace, SLO), Settings(replicas=plans, slo=SLO), load(policy, {})
     )
     simulation.run()
     return Comparison(live, row_of(simulation, policy=policy, seed=0))

@@ -37,6 +37,8 @@ class Given(TypedDict):
     start: float
     duration: float | None
     limit: int | None
+    max_input_tokens: int | None
+    max_output_tokens: int | None
     slo: Slo
     max_batched_tokens: int | None
     find_capacity: bool

@@ -11,24 +11,12 @@ from loadgen.simulate.capacity import DEFAULT_TOLERANCE, highest_scale
 from loadgen.simulate.results import Row, row_of
 from loadgen.simulate.simulation import Simulation
 from loadgen.simulate.workload import plan
-from loadgen.trace import bimodal, transform
-from loadgen.trace.names import open_trace
 from policies.registry import load
 
 if TYPE_CHECKING:
     from loadgen.simulate.settings import Settings
     from loadgen.simulate.workload import Workload
-    from loadgen.trace.request import Trace
-
-
-@dataclass(slots=True, frozen=True, kw_only=True)
-class Cut:
-    """What is done to a trace, in the order of :mod:`loadgen.trace.transform`."""
-
-    jitter: bool = False
-    start_s: float = 0.0
-    duration_s: float | None = None
-    limit: int | None = None
+    from loadgen.trace.selection import Selection
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -45,41 +33,16 @@ class Search:
 class Task:
     """What to simulate."""
 
-    trace: str
-    """As :func:`loadgen.trace.names.open_trace` takes it."""
-
-    cut: Cut
+    selection: Selection
     policy: str
     seed: int
+    """Of the policy and of polls; that of the trace stands in ``selection``."""
+
     settings: Settings
     rate_scale: float = 1.0
     """Factor on the trace's rate; where a search begins."""
 
     search: Search | None = None
-
-
-def prepare(spec: str, cut: Cut, seed: int) -> Trace:
-    """The trace as it is simulated under ``seed``.
-
-    The seed decides on the jitter; a synthetic trace is drawn anew for each one.
-
-    Raises:
-        TraceError: There is no such trace, or it cannot be read.
-    """
-    kind, _, text = spec.partition(":")
-    if kind == bimodal.NAME:
-        parameters = bimodal.parse_parameters(text)
-        own_seed = parameters.seed + seed
-        trace = bimodal.make_trace(msgspec.structs.replace(parameters, seed=own_seed), spec)
-    else:
-        trace = open_trace(spec)
-    if cut.jitter:
-        trace = transform.jitter(trace, seed)
-    if cut.start_s or cut.duration_s is not None:
-        trace = transform.window(trace, cut.start_s, cut.duration_s)
-    if cut.limit is not None:
-        trace = transform.limit(trace, cut.limit)
-    return trace
 
 
 def perform(task: Task) -> Row:
@@ -90,7 +53,7 @@ def perform(task: Task) -> Row:
         PolicyError: There is no such policy.
         ValueError: A size in the settings makes no sense.
     """
-    workload = plan(prepare(task.trace, task.cut, task.seed))
+    workload = plan(task.selection.open(), task.settings.slo)
     if task.search is None:
         simulation = _simulation(task, workload, task.rate_scale, None)
         simulation.run()

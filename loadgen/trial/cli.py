@@ -12,11 +12,11 @@ from rich.console import Console
 from loadgen import commandline
 from loadgen.replay.options import DEFAULT_SLO
 from loadgen.trace.errors import TraceError
+from loadgen.trace.selection import Selection
 from loadgen.trial.errors import TrialError
 from loadgen.trial.fleet import FleetSettings
 from loadgen.trial.parameters import (
     Given,
-    finite_each,
     known_policies,
     known_profile,
     one_each,
@@ -26,7 +26,6 @@ from loadgen.trial.reports import ReportFolder
 from loadgen.trial.screen import Screen
 from loadgen.trial.table import as_markdown, as_table, title
 from loadgen.trial.trial import perform
-from loadgen.trial.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,44 +88,23 @@ _POLICIES = "round_robin,least_requests,power_of_two,least_kv"
 )
 @commandline.max_batched_tokens
 @commandline.start
-@click.option(
-    "--duration",
+@commandline.duration(
+    "Take only what arrives in this time after --start. Once for all traces, or for each.",
     "durations",
-    type=commandline.ABOVE_ZERO,
-    callback=finite_each,
     multiple=True,
-    metavar="SECONDS",
-    help="Take only what arrives in this time after --start. Once for all traces, or for each.",
 )
-@click.option(
-    "--rate-scale",
+@commandline.rate_scale(
+    "Send F times as many requests per second. Once for all traces, or for each.",
     "rate_scales",
-    type=commandline.ABOVE_ZERO,
-    callback=finite_each,
+    default=None,
     multiple=True,
-    metavar="F",
-    help="Send F times as many requests per second. Once for all traces, or for each.",
 )
 @commandline.jitter
 @commandline.seed
 @commandline.max_input_tokens
 @commandline.max_output_tokens
-@click.option(
-    "--slo",
-    default=str(DEFAULT_SLO),
-    show_default=True,
-    callback=commandline.objective,
-    help="What counts as goodput; as for `pointsman replay`.",
-)
-@click.option(
-    "--timeout",
-    type=commandline.ABOVE_ZERO,
-    callback=commandline.finite,
-    default=600,
-    show_default=True,
-    metavar="SECONDS",
-    help="A request that has not ended by then has failed.",
-)
+@commandline.slo(str(DEFAULT_SLO), "; as for `pointsman replay`")
+@commandline.timeout()
 @click.option(
     "--kill-after",
     type=commandline.NOT_NEGATIVE,
@@ -190,10 +168,11 @@ def _plan(given: Given) -> Plan:
         kill = Kill(given["kill_after"], given["back_after"])
     elif given["back_after"] is not None:
         raise click.UsageError("--back-after goes with --kill-after")
-    workloads = [
-        Workload(
+    selections = [
+        Selection(
             spec=spec,
-            jitter_seed=given["seed"] if given["jitter"] else None,
+            jitter=given["jitter"],
+            seed=given["seed"],
             start_s=given["start"],
             duration_s=duration_s,
             max_input_tokens=given["max_input_tokens"],
@@ -208,7 +187,7 @@ def _plan(given: Given) -> Plan:
         )
     ]
     try:
-        traces = tuple(workload.open() for workload in workloads)
+        traces = tuple(selection.open() for selection in selections)
     except TraceError as error:
         raise commandline.BadInput(str(error)) from error
     return Plan(

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import click
 
-from loadgen.commandline import finite
 from loadgen.engine.profile import load_profile
 from policies.registry import PolicyError, load
 
@@ -79,12 +78,3 @@ def one_each(
         msg = f"{option} is given {len(values)} times for {len(traces)} traces: once, or for each"
         raise click.UsageError(msg)
     return values
-
-
-def finite_each(
-    ctx: click.Context, param: click.Parameter, value: tuple[float, ...]
-) -> tuple[float, ...]:
-    """Refuse infinities and what is no number."""
-    for number in value:
-        finite(ctx, param, number)
-    return value

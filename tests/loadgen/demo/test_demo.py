@@ -13,12 +13,12 @@ from rich.console import Console
 
 from loadgen.demo import __main__ as program
 from loadgen.demo.reading import broken_off, reading
+from loadgen.trace.selection import Selection
 from loadgen.trial.errors import TrialError
 from loadgen.trial.fleet import FleetSettings
 from loadgen.trial.plan import Case, Kill, Plan
 from loadgen.trial.screen import Screen
 from loadgen.trial.trial import perform
-from loadgen.trial.workload import Workload
 
 DEADLINE_S = 50
 
@@ -33,7 +33,7 @@ def nothing_left():
 
 def small_plan(*cases):
     """Two replicas and 24 long answers in 8 s of the engines, which are 1 s here."""
-    trace = Workload(spec="bimodal:rate=3,n=24,short=100,long=3000,output=400,cv=1").open()
+    trace = Selection(spec="bimodal:rate=3,n=24,short=100,long=3000,output=400,cv=1").open()
     fleet = FleetSettings(replicas=2, speed=8.0)
     return Plan(traces=(trace,), cases=cases, fleet=fleet)
 

@@ -48,7 +48,8 @@ def simulation_of(trace, replicas=1, policy="round_robin", *, plans=None, **more
         "timeout_s": more.pop("timeout_s", 600.0),
     }
     plans = plans or [ReplicaPlan(profile=STEADY)] * replicas
-    return Simulation(plan(trace), Settings(replicas=plans, **settings), made, **more)
+    workload = plan(trace, settings["slo"])
+    return Simulation(workload, Settings(replicas=plans, **settings), made, **more)
 
 
 def run_for(simulation, seconds):

@@ -119,7 +119,7 @@ def test_a_report_that_cannot_be_written_makes_it_exit_2(performed, tmp_path):
     [
         ((), "Missing option '--trace'"),
         (("--trace", "nowhere"), "nowhere: no such file, and no trace has that name"),
-        (("--trace", "bimodal", "--start", "1e9"), "no request arrives in the time asked for"),
+        (("--trace", "bimodal", "--start", "1e9"), "no request arrives between --start"),
         (("--trace", "bimodal", "--policy", "least_kw"), "policy 'least_kw'"),
         (("--trace", "bimodal", "--policy", "random,random"), "one is named twice"),
         (("--trace", "bimodal", "--policy", "random,"), "policy ''"),

@@ -8,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from loadgen.replay.report import load_report
-from loadgen.trace.errors import TraceError
 from loadgen.trial.fleet import FleetSettings
 from loadgen.trial.lag import lags_s
 from loadgen.trial.plan import START_S, Case, Kill, Plan
@@ -16,7 +15,6 @@ from loadgen.trial.reports import ReportFolder
 from loadgen.trial.router import router_config
 from loadgen.trial.screen import Screen
 from loadgen.trial.table import as_markdown, as_table, doubts
-from loadgen.trial.workload import Workload
 from router.config.rules import check_config
 from router.config.structs import PollingConfig
 from tests.loadgen.trial.made_outcomes import outcome_of, trace_of
@@ -37,44 +35,6 @@ def test_a_plan_is_every_trace_under_every_case():
         ("other", "b + kill"),
     ]
     assert plan.expected_s == 2 * (2 + 4) / 2 + 4 * START_S
-
-
-def test_a_workload_says_what_was_done_to_its_trace():
-    trace = Workload(
-        spec="mooncake-conversation",
-        jitter_seed=1,
-        start_s=30,
-        duration_s=30,
-        max_input_tokens=4000,
-        max_output_tokens=100,
-        rate_scale=2,
-    ).open()
-    assert trace.duration_s < 15
-    assert max(request.prompt_tokens for request in trace.requests) == 4000
-    assert max(request.output_tokens for request in trace.requests) == 100
-    kinds = [change.split()[0] for change in trace.changes]
-    assert kinds == ["jitter", "only", *(change.split()[0] for change in trace.changes[2:])]
-    assert trace.changes[-1] == "arrivals 2 times as fast"
-
-
-def test_what_changes_nothing_is_not_told_of():
-    changed = Workload(
-        spec="azure-code",
-        jitter_seed=0,
-        duration_s=1e6,
-        max_input_tokens=10**6,
-        max_output_tokens=10**6,
-    )
-    assert changed.open() == Workload(spec="azure-code").open()
-
-
-def test_a_workload_left_alone_is_the_trace_as_published():
-    assert Workload(spec="azure-code").open().changes == ()
-
-
-def test_a_workload_without_requests_is_a_mistake():
-    with pytest.raises(TraceError, match="bimodal: no request arrives"):
-        Workload(spec="bimodal", start_s=1e6).open()
 
 
 @pytest.mark.parametrize("speed", [0.5, 1, 8])

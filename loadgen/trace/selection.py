@@ -1,4 +1,4 @@
-"""The traces of a trial, as they are to be sent."""
+"""Which requests of which trace: what the commands that take traces have in common."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Workload:
+class Selection:
     """A trace by name, and what is done to it; see :mod:`loadgen.trace.transform`."""
 
     spec: str
     """A file, or a name that :func:`loadgen.trace.names.open_trace` knows."""
 
-    jitter_seed: int | None = None
-    """Spread volleys, where there are any, by this seed; None: leave them."""
+    jitter: bool = False
+    """Spread volleys, where there are any."""
+
+    seed: int = 0
+    """Seed of the jitter; a synthetic trace is drawn by its own seed plus this one."""
 
     start_s: float = 0.0
     duration_s: float | None = None
+    limit: int | None = None
     max_input_tokens: int | None = None
     max_output_tokens: int | None = None
     rate_scale: float = 1.0
@@ -35,12 +39,14 @@ class Workload:
         Raises:
             TraceError: It cannot be read, or no request is left.
         """
-        trace = open_trace(self.spec)
-        if self.jitter_seed is not None:
-            trace = _unless_equal(trace, transform.jitter(trace, self.jitter_seed))
+        trace = open_trace(self.spec, seed=self.seed)
+        if self.jitter:
+            trace = _unless_equal(trace, transform.jitter(trace, self.seed))
         if self.start_s or self.duration_s is not None:
             window = transform.window(trace, self.start_s, self.duration_s)
             trace = _unless_equal(trace, window)
+        if self.limit is not None:
+            trace = _unless_equal(trace, transform.limit(trace, self.limit))
         if self.max_input_tokens is not None:
             trace = _unless_equal(trace, transform.clip_prompts(trace, self.max_input_tokens))
         if self.max_output_tokens is not None:
@@ -48,7 +54,7 @@ class Workload:
         if self.rate_scale != 1:
             trace = transform.scale_rate(trace, self.rate_scale)
         if not trace.requests:
-            raise TraceError("no request arrives in the time asked for", self.spec)
+            raise TraceError("no request arrives between --start and its end", self.spec)
         return trace
 
 
