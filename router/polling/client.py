@@ -9,13 +9,24 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from contextlib import suppress
 from typing import Final, Self
 
 from router.addresses import parse_replica_url
-from router.polling.connection import Answer, Blame, Connection, HungUpError, LookFailedError
+from router.polling.connection import (
+    Answer,
+    Blame,
+    Connection,
+    HungUpError,
+    LookFailedError,
+    remembered_heads,
+)
 
 MAX_PAGE_BYTES: Final = 8 * 1024 * 1024
 """Largest answer read; vLLM's metrics pages are 50 to 300 KB."""
+
+_MAX_HEADS = 16
+"""Heads of one replica's answers that are remembered: a few pages, a second's ``Date`` each."""
 
 _NOBODY_THERE = frozenset({errno.ECONNREFUSED, errno.ENOENT})
 _OUR_OWN_FAULT = frozenset(
@@ -49,6 +60,7 @@ class ReplicaClient:
         self._host = "localhost" if self._address.path is not None else str(self._address)
         self._max_page_bytes = max_page_bytes
         self._timeout_s = timeout_s
+        self._heads = remembered_heads(_MAX_HEADS)
         self._idle: list[Connection] = []
         self._requests: dict[str, bytes] = {}
         self._open = False
@@ -77,36 +89,43 @@ class ReplicaClient:
         if request is None:
             request = f"GET {path} HTTP/1.1\r\nHost: {self._host}{_FIELDS}".encode()
             self._requests[path] = request
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._ask(request)
+            return await self._ask(loop, request, loop.time() + self._timeout_s)
         except TimeoutError as error:
             msg = f"no answer within {self._timeout_s:g} s"
             raise LookFailedError(msg) from error
         except OSError as error:
             raise _not_connected(error) from error
 
-    async def _ask(self, request: bytes) -> Answer:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                try:
-                    return await self._ask_over(connection, request)
-                except HungUpError:
-                    break  # it closed a connection that was kept for too long: a new one tells
-        return await self._ask_over(await self._connect(), request)
-
-    async def _ask_over(self, connection: Connection, request: bytes) -> Answer:
-        answer = await connection.ask(request)
+    async def _ask(
+        self, loop: asyncio.AbstractEventLoop, request: bytes, deadline_s: float
+    ) -> Answer:
+        answer, connection = None, self._kept()
+        if connection is not None:
+            with suppress(HungUpError):  # it was kept for too long: a new one tells
+                answer = await connection.ask(request, deadline_s)
+        if connection is None or answer is None:
+            async with asyncio.timeout_at(deadline_s):
+                connection = await self._connect(loop)
+            answer = await connection.ask(request, deadline_s)
         if connection.usable and self._open:
             self._idle.append(connection)
         return answer
 
-    async def _connect(self) -> Connection:
-        loop, address = asyncio.get_running_loop(), self._address
+    def _kept(self) -> Connection | None:
+        """A connection that was kept open, if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    async def _connect(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        address = self._address
 
         def factory() -> Connection:
-            return Connection(self._max_page_bytes)
+            return Connection(loop, self._heads, self._max_page_bytes)
 
         if address.path is not None:
             return (await loop.create_unix_connection(factory, address.path))[1]

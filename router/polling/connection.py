@@ -11,6 +11,7 @@ from router.http1.body import LengthBody, UntilClose
 from router.http1.chunked import ChunkedBody
 from router.http1.errors import ProtocolError
 from router.http1.fields import HEAD_END
+from router.http1.memory import HeadMemory
 from router.http1.response import BodyKind, ResponseHead, parse_response_head
 
 if TYPE_CHECKING:
@@ -49,10 +50,18 @@ class HungUpError(LookFailedError):
 class Answer:
     """An HTTP answer of whatever status."""
 
-    status: int
+    head: ResponseHead
     body: bytes
-    server: str = ""
-    """The ``Server`` header."""
+
+    @property
+    def status(self) -> int:
+        """The status."""
+        return self.head.status
+
+    @property
+    def server(self) -> str:
+        """The ``Server`` header; empty when there is none."""
+        return (self.head.field(b"server") or b"").decode("latin-1")
 
     @property
     def ok(self) -> bool:
@@ -65,14 +74,33 @@ class Answer:
         return self.status in {404, 405, 501}
 
 
+def remembered_heads(max_heads: int) -> HeadMemory[ResponseHead]:
+    """A memory for the heads of answers to GET requests."""
+
+    def read(block: bytes) -> tuple[ResponseHead, int | None]:
+        head = parse_response_head(block, b"GET")
+        return head, head.length
+
+    return HeadMemory(read, max_heads)
+
+
 class Connection(asyncio.Protocol):
     """An HTTP/1.1 connection for GET requests.
 
     Args:
+        loop: The event loop.
+        heads: Reads the heads of answers.
         max_page_bytes: A longer answer is a failure.
     """
 
-    def __init__(self, max_page_bytes: int) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        heads: HeadMemory[ResponseHead],
+        max_page_bytes: int,
+    ) -> None:
+        self._loop = loop
+        self._heads = heads
         self._max_page_bytes = max_page_bytes
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._waiter: asyncio.Future[Answer] | None = None
@@ -84,18 +112,22 @@ class Connection(asyncio.Protocol):
         self.usable = False
         """Whether it is open, and may be asked again."""
 
-    async def ask(self, request: bytes) -> Answer:
-        """Send a request and wait for the answer.
+    async def ask(self, request: bytes, deadline_s: float) -> Answer:
+        """Send a request and wait for the answer, until ``deadline_s`` on the loop's clock.
 
         Raises:
             LookFailedError: There was no whole answer.
+            TimeoutError: There was none in time.
         """
-        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Answer] = self._loop.create_future()
         self._waiter = waiter
+        # Half as dear as asyncio.timeout(), which makes its own objects for each look.
+        timer = self._loop.call_at(deadline_s, self._fail, TimeoutError())
         self._transport.write(request)
         try:
             return await waiter
         finally:
+            timer.cancel()
             self._waiter = None
             if not waiter.done() or waiter.cancelled():
                 self.close()
@@ -141,20 +173,20 @@ class Connection(asyncio.Protocol):
             self._buffer = data
             return
         self._buffer = b""
-        head = parse_response_head(data[: end + 4], b"GET")
+        head, length = self._heads.read(data[: end + 4])
         rest = data[end + 4 :]
         if head.status < 200:
             if rest:
                 self._read_head(rest)
             return
         self._head = head
-        if head.body is BodyKind.NONE or head.length == 0:
+        if head.body is BodyKind.NONE or length == 0:
             self._complete(keep=head.keep_alive and not rest)
             return
-        if head.length is not None and head.length > self._max_page_bytes:
+        if length is not None and length > self._max_page_bytes:
             self._too_long()
             return
-        self._body = _body(head)
+        self._body = _body(head.body, length)
         if rest:
             self._read_body(self._body, rest)
 
@@ -180,19 +212,18 @@ class Connection(asyncio.Protocol):
         if not keep:
             self.close()
         if head is not None and waiter is not None and not waiter.done():
-            server = head.field(b"server") or b""
-            waiter.set_result(Answer(head.status, page, server.decode("latin-1")))
+            waiter.set_result(Answer(head, page))
 
     def _too_long(self) -> None:
         self._fail(LookFailedError(f"the answer is longer than {self._max_page_bytes} bytes"))
 
-    def _fail(self, error: LookFailedError) -> None:
+    def _fail(self, error: Exception) -> None:
         self.close()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
 
 
-def _body(head: ResponseHead) -> Body:
-    if head.body is BodyKind.LENGTH:
-        return LengthBody(head.length or 0)
-    return ChunkedBody() if head.body is BodyKind.CHUNKED else UntilClose()
+def _body(kind: BodyKind, length: int | None) -> Body:
+    if kind is BodyKind.LENGTH:
+        return LengthBody(length or 0)
+    return ChunkedBody() if kind is BodyKind.CHUNKED else UntilClose()

@@ -8,8 +8,9 @@ it is done once for each head that differs in more than that number.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
+from router.http1.memory import HeadMemory
 from router.http1.request import RequestHead, parse_request_head
 from router.http1.response import ResponseHead, parse_response_head
 
@@ -19,56 +20,10 @@ if TYPE_CHECKING:
     from router.api.routes import Route, Routes
 
 MAX_HEADS = 1024
-MAX_HEAD_BYTES = 4096
-"""A longer head is read each time: what is remembered stays under 4 MiB."""
-
-_LENGTH_FIELDS = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+"""At most 4 KiB each: what is remembered stays under 4 MiB."""
 
 MODELS_PATH = b"/v1/models"
 """The one path of the inference API that the router answers itself."""
-
-T = TypeVar("T")
-
-
-class HeadMemory(Generic[T]):
-    """Reads heads, and remembers what it read.
-
-    Args:
-        parse: Reads one head; gives what follows from it, and its declared length.
-    """
-
-    __slots__ = ("_known", "_parse")
-
-    def __init__(self, parse: Callable[[bytes], tuple[T, int | None]]) -> None:
-        self._parse = parse
-        self._known: dict[bytes, T] = {}
-
-    def read(self, block: bytes) -> tuple[T, int | None]:
-        """What follows from a head, and the length of the body that it declares.
-
-        Raises:
-            ProtocolError: The head is malformed.
-        """
-        key, length = block, None
-        for name in _LENGTH_FIELDS:
-            at = block.find(name)
-            if at >= 0:
-                at += len(name)
-                end = block.find(b"\r", at)
-                digits = block[at:end]
-                if not digits.isdigit() or len(digits) > 18:
-                    return self._parse(block)  # never taken for one whose number was cut out
-                key, length = block[:at] + block[end:], int(digits)
-                break
-        known = self._known.get(key)
-        if known is not None:
-            return known, length
-        known, declared = self._parse(block)
-        if declared == length and len(block) <= MAX_HEAD_BYTES:
-            if len(self._known) >= MAX_HEADS:
-                self._known.clear()
-            self._known[key] = known
-        return known, declared
 
 
 @dataclass(slots=True, frozen=True)
@@ -97,7 +52,7 @@ class RequestHeads(HeadMemory[KnownRequest]):
     __slots__ = ("_routes",)
 
     def __init__(self, routes: Routes) -> None:
-        super().__init__(self._read)
+        super().__init__(self._read, MAX_HEADS)
         self._routes = routes
 
     def _read(self, block: bytes) -> tuple[KnownRequest, int | None]:
@@ -129,8 +84,8 @@ class ResponseHeads:
     __slots__ = ("_of_head_requests", "_others")
 
     def __init__(self) -> None:
-        self._others = HeadMemory(_reader(b"GET"))
-        self._of_head_requests = HeadMemory(_reader(b"HEAD"))
+        self._others = HeadMemory(_reader(b"GET"), MAX_HEADS)
+        self._of_head_requests = HeadMemory(_reader(b"HEAD"), MAX_HEADS)
 
     def read(self, block: bytes, method: bytes) -> tuple[ResponseHead, int | None]:
         """As :meth:`HeadMemory.read`; ``method`` is that of the request."""
