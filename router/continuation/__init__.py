@@ -1,0 +1,1 @@
+"""Continuing a broken stream on another replica (no I/O, no clock)."""
