@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from router.addresses import parse_replica_url
 from router.core.request import Failure
 from router.proxy.heads import ResponseHeads
-from router.proxy.upstream import Recipient, UpstreamConnection
+from router.proxy.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from router.core.replica import Replica
     from router.core.request import Attempt
+    from router.proxy.recipient import Recipient
 
 
 class UpstreamPool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from router.core.request import Failure
 from router.http1.body import Body, LengthBody, UntilClose
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from router.core.replica import Replica
     from router.core.request import Attempt
     from router.proxy.pool import UpstreamPool
+    from router.proxy.recipient import Recipient
     from router.proxy.relay import Relay
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -37,26 +38,6 @@ _WHOLE_EVENTS = whole_chunks(EVENT)
 _LINE_FEED = 10
 _AFTER_SIZE_LINE = 5
 """From here on a whole chunk is searched for the end of its first line."""
-
-
-class Recipient(Protocol):
-    """Who a response is for."""
-
-    @property
-    def method(self) -> bytes:
-        """The method of the request; it decides whether the response has a body."""
-
-    def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
-        """Head and body to send; ``connection`` carries the exchange from now on."""
-
-    def response_began(self, head: ResponseHead, length: int | None) -> Relay:
-        """The final head came; returns what takes the body, framing included."""
-
-    def response_ended(self) -> None:
-        """The response is complete."""
-
-    def attempt_failed(self, attempt: Attempt, failure: Failure, *, at_boundary: bool) -> None:
-        """The attempt broke; ``at_boundary``: the framing allows one more piece."""
 
 
 class UpstreamConnection(asyncio.Protocol):
