@@ -1,36 +1,53 @@
 """What the router takes from a request's JSON body: one partial decode.
 
-Prompts are not parsed but measured: they stay raw, and their length gives the estimate of prompt
-tokens. What msgspec refuses but Python's own parser and so the replicas accept (lone surrogates,
-NaN, a byte-order mark, UTF-16, fields of unexpected types) is read again, slowly, before the body
-counts as malformed.
+Prompts are not parsed but measured: they stay raw (see ``prompt``). What msgspec refuses but
+Python's own parser and so the replicas accept (lone surrogates, NaN, a byte-order mark, UTF-16,
+fields of unexpected types) is read again, slowly, before the body counts as malformed.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from policies.base import RequestFacts
+from router.api.prefix import root
+from router.api.prompt import ABSENT, BYTES_PER_TOKEN, NO_PREFIX, in_order, prefix_of, tokens_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-BYTES_PER_TOKEN = 4
-"""First guess; English text in common tokenizers has 3 to 5."""
-
-_EMPTY = msgspec.Raw(b"")
-_TOKEN_IDS = re.compile(rb"[\s\[]*+[0-9]")
+    from collections.abc import Callable, Mapping
 
 
 class MalformedBodyError(ValueError):
     """A body is not the JSON object that it should be."""
 
+    code = "invalid_body"
+    """What clients are told, for programs."""
 
-class _Body(msgspec.Struct):
+
+def usual_bytes_per_token(model: str | None) -> float:  # noqa: ARG001 - the same for all
+    """The first guess for any model."""
+    return BYTES_PER_TOKEN
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """How bodies are read."""
+
+    bytes_per_token: Callable[[str | None], float] = usual_bytes_per_token
+    """Of a model's text: an estimate."""
+
+    prefixes: bool = True
+    """Whether prompts get keys; a policy that looks at no cache needs none."""
+
+
+USUAL = Reading()
+
+
+class JsonBody(msgspec.Struct):
+    """The fields of a request that the router looks at; prompts and nested values stay raw."""
+
     model: str | None = None
     stream: bool | None = None
     max_tokens: float | None = None
@@ -42,40 +59,106 @@ class _Body(msgspec.Struct):
     user: str | None = None
     session_id: str | None = None
     prompt_cache_key: str | None = None
-    parameters: msgspec.Raw = _EMPTY
-    sampling_params: msgspec.Raw = _EMPTY
-    messages: msgspec.Raw = _EMPTY
-    system: msgspec.Raw = _EMPTY
-    tools: msgspec.Raw = _EMPTY
-    prompt: msgspec.Raw = _EMPTY
-    input: msgspec.Raw = _EMPTY
-    inputs: msgspec.Raw = _EMPTY
-    input_ids: msgspec.Raw = _EMPTY
-    text: msgspec.Raw = _EMPTY
-    query: msgspec.Raw = _EMPTY
-    documents: msgspec.Raw = _EMPTY
+    parameters: msgspec.Raw = ABSENT
+    sampling_params: msgspec.Raw = ABSENT
+    system: msgspec.Raw = ABSENT
+    instructions: msgspec.Raw = ABSENT
+    tools: msgspec.Raw = ABSENT
+    messages: msgspec.Raw = ABSENT
+    prompt: msgspec.Raw = ABSENT
+    input: msgspec.Raw = ABSENT
+    inputs: msgspec.Raw = ABSENT
+    input_ids: msgspec.Raw = ABSENT
+    token_ids: msgspec.Raw = ABSENT
+    text: msgspec.Raw = ABSENT
+    query: msgspec.Raw = ABSENT
+    documents: msgspec.Raw = ABSENT
+    cache_salt: msgspec.Raw = ABSENT
+    extra_key: msgspec.Raw = ABSENT
+    lora_path: msgspec.Raw = ABSENT
+    chat_template: msgspec.Raw = ABSENT
+    chat_template_kwargs: msgspec.Raw = ABSENT
+    reasoning_effort: msgspec.Raw = ABSENT
 
 
-_DECODER = msgspec.json.Decoder(_Body)
+_DECODER = msgspec.json.Decoder(JsonBody)
 _NESTED_DECODER = msgspec.json.Decoder(dict[str, object])
 _MODEL_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def understand_json(body: bytes, session: str | None) -> RequestFacts:
+def read_json(body: bytes) -> JsonBody:
     """Read a JSON request body.
-
-    Args:
-        body: The whole body.
-        session: Session key from the head; it wins over what the body names.
 
     Raises:
         MalformedBodyError: It is no JSON object.
     """
     try:
-        parsed = _DECODER.decode(body)
+        return _DECODER.decode(body)
     except (msgspec.DecodeError, RecursionError):
-        parsed = _read_slowly(body)
-    return _facts(parsed, session)
+        return _read_slowly(body)
+
+
+def understand_json(
+    body: JsonBody, session: str | None, tenant: str | None = None, reading: Reading = USUAL
+) -> RequestFacts:
+    """What routing needs to know of a request.
+
+    Args:
+        body: What was read of it.
+        session: Session key from the head; it wins over what the body names.
+        tenant: Whose it is, where tenants share no caches.
+        reading: How to read it.
+    """
+    limit = _max_tokens(body)
+    choices = 1
+    if body.n is not None:
+        choices = max(1, _whole(body.n) or 1)
+        limit = None if limit is None else limit * choices
+    parts = in_order((body.instructions, body.system), body.tools, _conversation(body))
+    bytes_per_token = reading.bytes_per_token(body.model)
+    prefix = NO_PREFIX
+    if reading.prefixes:
+        prefix = prefix_of(parts, lambda: _root(body, tenant), bytes_per_token)
+    return RequestFacts(
+        model=body.model,
+        prompt_tokens=tokens_of(parts, bytes_per_token),
+        max_output_tokens=limit,
+        session=session or body.session_id or body.prompt_cache_key or body.user,
+        priority=0 if body.priority is None else _whole(body.priority) or 0,
+        streamed=body.stream is True,
+        choices=choices,
+        tenant=tenant,
+        prefix=prefix.keys,
+        prefix_block_tokens=prefix.block_tokens,
+    )
+
+
+def _conversation(body: JsonBody) -> tuple[msgspec.Raw, ...]:
+    return (
+        body.messages,
+        body.prompt,
+        body.input,
+        body.inputs,
+        body.input_ids,
+        body.token_ids,
+        body.text,
+        body.query,
+        body.documents,
+    )
+
+
+def _root(body: JsonBody, tenant: str | None) -> int:
+    """What tells caches apart beside the text: who asks, which weights, and which template."""
+    return root(
+        tenant,
+        body.model,
+        body.cache_salt,
+        body.extra_key,
+        body.lora_path,
+        body.chat_template,
+        body.chat_template_kwargs,
+        body.reasoning_effort,
+    )
 
 
 def with_model(body: bytes, model: str) -> bytes:
@@ -106,10 +189,10 @@ def _load(body: bytes) -> dict[str, object]:
     return loaded
 
 
-def _read_slowly(body: bytes) -> _Body:
+def _read_slowly(body: bytes) -> JsonBody:
     loaded = _load(body)
-    parsed = _Body()
-    for field in _Body.__struct_fields__:
+    parsed = JsonBody()
+    for field in JsonBody.__struct_fields__:
         value = loaded.get(field)
         current = getattr(parsed, field)
         if isinstance(current, msgspec.Raw):
@@ -128,24 +211,7 @@ def _fits(field: str, value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _facts(parsed: _Body, session: str | None) -> RequestFacts:
-    limit = _max_tokens(parsed)
-    choices = 1
-    if parsed.n is not None:
-        choices = max(1, _whole(parsed.n) or 1)
-        limit = None if limit is None else limit * choices
-    return RequestFacts(
-        model=parsed.model,
-        prompt_tokens=_prompt_tokens(parsed),
-        max_output_tokens=limit,
-        session=session or parsed.session_id or parsed.prompt_cache_key or parsed.user,
-        priority=0 if parsed.priority is None else _whole(parsed.priority) or 0,
-        streamed=parsed.stream is True,
-        choices=choices,
-    )
-
-
-def _max_tokens(parsed: _Body) -> int | None:
+def _max_tokens(parsed: JsonBody) -> int | None:
     for limit in (
         parsed.max_completion_tokens,
         parsed.max_tokens,
@@ -155,7 +221,7 @@ def _max_tokens(parsed: _Body) -> int | None:
         if limit is not None:
             return _whole(limit)
     for nested in (parsed.parameters, parsed.sampling_params):
-        if nested is not _EMPTY:
+        if nested is not ABSENT:
             return _nested_max_tokens(nested)
     return None
 
@@ -173,31 +239,3 @@ def _nested_max_tokens(raw: msgspec.Raw) -> int | None:
 def _whole(value: float) -> int | None:
     """A number as an integer; None for what is absurd."""
     return int(value) if -(2**53) < value < 2**53 else None
-
-
-def _prompt_tokens(parsed: _Body) -> int:
-    """Estimated tokens of everything that the model reads."""
-    tokens = 0
-    for raw in (
-        parsed.messages,
-        parsed.prompt,
-        parsed.input,
-        parsed.inputs,
-        parsed.input_ids,
-        parsed.text,
-        parsed.system,
-        parsed.tools,
-        parsed.query,
-        parsed.documents,
-    ):
-        if raw is not _EMPTY:
-            tokens += _tokens(raw)
-    return tokens
-
-
-def _tokens(raw: msgspec.Raw) -> int:
-    """Estimated tokens of a raw prompt value; exact for token ids."""
-    text = memoryview(raw)
-    if _TOKEN_IDS.match(text):
-        return bytes(text).count(b",") + 1
-    return len(text) // BYTES_PER_TOKEN

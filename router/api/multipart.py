@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from policies.base import RequestFacts
-from router.api.body import BYTES_PER_TOKEN, MalformedBodyError
+from router.api.body import MalformedBodyError
+from router.api.prompt import BYTES_PER_TOKEN
 
 _BOUNDARY = re.compile(rb'(?i)multipart/form-data\b.*?;[ \t]*boundary=(?:"([^"]+)"|([^\s;]+))')
 _NAME = re.compile(rb'(?i)content-disposition:[^\r\n]*?[; \t]name=(?:"([^"]*)"|([^\s;]+))')

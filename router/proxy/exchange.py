@@ -125,7 +125,7 @@ class Exchange:
         try:
             facts, body = understand(self._known, given, plane.dispatcher.fleet, plane.aliases)
         except MalformedBodyError as error:
-            self._answer_error(400, "invalid_body", str(error), None)
+            self._answer_error(400, error.code, str(error), None)
             return
         if body is not given:
             self._replace_body(body)

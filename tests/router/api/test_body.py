@@ -4,12 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.api.body import MalformedBodyError, understand_json, with_model
+from router.api.body import MalformedBodyError, read_json, understand_json, with_model
 from router.api.multipart import understand_multipart, with_form_model
 
 
 def facts(text: str | bytes, session=None):
-    return understand_json(text if isinstance(text, bytes) else text.encode(), session)
+    body = text if isinstance(text, bytes) else text.encode()
+    return understand_json(read_json(body), session)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +39,7 @@ def facts(text: str | bytes, session=None):
         ('{"input_ids":[ 1 , 2]}', {"prompt_tokens": 2}),
         ('{"prompt":"' + "x" * 38 + '"}', {"prompt_tokens": 10}),
         ('{"messages":[{"role":"user","content":"' + "x" * 100 + '"}]}', {"prompt_tokens": 32}),
+        ('{"instructions":"' + "x" * 38 + '","input":"' + "x" * 38 + '"}', {"prompt_tokens": 20}),
         ('{"priority":-2}', {"priority": -2}),
         ('{"user":"u","session_id":"s"}', {"session": "s"}),
         ('{"user":"u","prompt_cache_key":"k"}', {"session": "k"}),
@@ -62,7 +64,7 @@ def test_session_of_the_head_wins():
 )
 def test_malformed(body):
     with pytest.raises(MalformedBodyError):
-        understand_json(body, None)
+        read_json(body)
 
 
 json_values = st.recursive(
@@ -75,7 +77,7 @@ json_values = st.recursive(
 @given(st.dictionaries(st.text(), json_values, max_size=6))
 def test_any_object_is_understood_and_only_its_model_replaced(fields):
     body = json.dumps(fields).encode()
-    seen = understand_json(body, None)
+    seen = facts(body)
     model = fields.get("model")
     assert seen.model == (model if isinstance(model, str) else None)
     changed = json.loads(with_model(body, "other"))

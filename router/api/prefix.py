@@ -1,0 +1,80 @@
+"""Keys for the blocks of a prompt, chained from its start.
+
+Equal keys mean equal text up to the end of the block, the same model and adapter, and the same
+salt. Token ids are cut by number, text by bytes: without a tokenizer nobody knows where a token
+ends, but equal bytes are equal tokens.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from xxhash import xxh3_64_intdigest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from msgspec import Raw
+
+BLOCK_BYTES = 1024
+"""Text in one block: 256 tokens at 4 bytes each."""
+
+BLOCK_IDS = 256
+"""Token ids in one block."""
+
+MAX_BLOCKS = 8192
+"""Blocks of one prompt that get keys; two million tokens."""
+
+
+def root(
+    tenant: str | None, model: str | None, cache_salt: bytes | Raw = b"", *others: bytes | Raw
+) -> int:
+    """The key before the first block: it tells prompts apart that must share nothing.
+
+    Args:
+        tenant: Whose prompt it is, where tenants share no caches.
+        model: The model or adapter that reads it.
+        cache_salt: vLLM's field of that name, as JSON.
+        others: Whatever else makes other tokens of the same text, or other KV of the same tokens.
+    """
+    whose = (tenant or "").encode()
+    which = (model or "").encode(errors="surrogatepass")
+    return xxh3_64_intdigest(b"\0".join((whose, which, cache_salt, *others)).rstrip(b"\0"))
+
+
+def text_keys(text: memoryview, key: int) -> tuple[int, ...]:
+    """The keys of the full blocks of a text, without one that ends where the text does.
+
+    Args:
+        text: What the model reads, in its order.
+        key: The :func:`root`.
+    """
+    blocks = min((len(text) - 1) // BLOCK_BYTES, MAX_BLOCKS)
+    keys = []
+    for at in range(0, blocks * BLOCK_BYTES, BLOCK_BYTES):
+        key = xxh3_64_intdigest(text[at : at + BLOCK_BYTES], key)
+        keys.append(key)
+    return tuple(keys)
+
+
+def id_keys(ids: Sequence[int], key: int) -> tuple[int, ...]:
+    """The same of token ids: an engine computes the last token of a prompt again in any case.
+
+    Raises:
+        OverflowError: An id is negative or has more than 32 bits.
+    """
+    keys = []
+    for at in range(0, min(len(ids) - 1, MAX_BLOCKS * BLOCK_IDS) - BLOCK_IDS + 1, BLOCK_IDS):
+        key = id_key(ids[at : at + BLOCK_IDS], key)
+        keys.append(key)
+    return tuple(keys)
+
+
+def id_key(ids: Sequence[int], key: int) -> int:
+    """The key of one block of token ids that follows the block of ``key``.
+
+    Raises:
+        OverflowError: An id is negative or has more than 32 bits.
+    """
+    return xxh3_64_intdigest(array("I", ids), key)
