@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import shlex
 import sys
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadgen import commandline
 from loadgen.replay.parameters import folder_exists
 from loadgen.simulate.capacity import DEFAULT_TARGET, DEFAULT_TOLERANCE
+from loadgen.simulate.comparison import Comparison
 from loadgen.simulate.parameters import (
     DEFAULT_REPLICAS,
     Given,
     check_engines,
+    factors_of,
     jobs_of,
+    picture_of,
     policies_of,
     profile_of,
     settings_of,
     share_of,
 )
+from loadgen.simulate.plot import plot, plot_files
 from loadgen.simulate.results import Report, dump_report
 from loadgen.simulate.scenario import MAX_REPLICAS
+from loadgen.simulate.screen import run_watched
 from loadgen.simulate.settings import Delays
-from loadgen.simulate.study import run_tasks
 from loadgen.simulate.table import print_rows
-from loadgen.simulate.task import Search, Task
+from loadgen.simulate.task import Search
 from loadgen.simulate.workload import plan
 from loadgen.trace.errors import TraceError
 from loadgen.trace.selection import Selection
@@ -39,6 +41,7 @@ from router import __version__
 if TYPE_CHECKING:
     from loadgen.simulate.results import Row
     from loadgen.simulate.settings import Settings
+    from loadgen.simulate.task import Finished
     from loadgen.trace.request import Trace
 
 DEFAULT_SLO = "ttft=2s+0.25ms@4096,tpot=60ms"
@@ -74,7 +77,8 @@ _WIDTH = 100
     show_default=True,
     callback=policies_of,
     metavar="A,B,...",
-    help="Policies to try, as `pointsman policies` lists them.",
+    help="Policies to try, as `pointsman policies` lists them; with options: "
+    "llm_d+queue_weight=3+....",
 )
 @click.option(
     "--seeds",
@@ -146,6 +150,12 @@ _WIDTH = 100
 )
 @commandline.timeout("A client whose answer has not ended by then leaves.")
 @click.option(
+    "--rates",
+    callback=factors_of,
+    metavar="F,F,...",
+    help="Simulate at each of these factors on the rate of the trace.",
+)
+@click.option(
     "--jobs",
     type=click.IntRange(1, 1024),
     metavar="N",
@@ -156,6 +166,14 @@ _WIDTH = 100
     type=click.Path(dir_okay=False, path_type=Path),
     callback=folder_exists,
     help="Write the results here, as JSON.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=picture_of,
+    metavar="F.png|F.svg",
+    help="Draw goodput against rate, the distribution of TTFT, and the load of each replica. A "
+    "picture for each TRACE, if there are several. Needs matplotlib.",
 )
 @click.pass_context
 def command(ctx: click.Context, /, trace: tuple[str, ...], **given: Unpack[Given]) -> None:
@@ -175,24 +193,34 @@ def command(ctx: click.Context, /, trace: tuple[str, ...], **given: Unpack[Given
         - {do: die, replica: 2, at_s: 60}
         - {do: return, replica: 2, at_s: 120}
         - {do: slow, replica: 5, at_s: 30, factor: 3}
+        - {do: hang, replica: 0, at_s: 40}
+        - {do: resume, replica: 0, at_s: 50}
+        - {do: metrics, replica: 1, at_s: 60, how: frozen}
     """
     if given["target"] is not None and not given["find_capacity"]:
         raise click.UsageError("--target goes with --find-capacity")
+    if given["rates"] and (given["find_capacity"] or given["rate_scale"] != 1):
+        raise click.UsageError("--rates goes with neither --find-capacity nor --rate-scale")
     settings = settings_of(given)
-    traces = [_checked(spec, given, settings) for spec in trace]
-    rows = _run(_tasks(trace, given, settings), jobs_of(given))
+    selections = [_selection(spec, given) for spec in trace]
+    traces = [_checked(selection, given, settings) for selection in selections]
+    steps = _comparison(selections, given, settings).steps()
+    results = run_watched(steps, jobs_of(given))
+    finished = [results[step.key] for step in steps]
+    rows = [each.row for each in finished]
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     print_rows(rows, str(given["slo"]), console, searched=given["find_capacity"])
+    if given["plot"] is not None:
+        _plot(given["plot"], finished, str(given["slo"]))
     if given["out"] is not None:
         arguments = shlex.join(commandline.recorded(ctx))
         _write(given["out"], _report(arguments, given, traces, rows))
 
 
-def _selection(spec: str, given: Given, seed: int) -> Selection:
+def _selection(spec: str, given: Given) -> Selection:
     return Selection(
         spec=spec,
         jitter=given["jitter"],
-        seed=seed,
         start_s=given["start"],
         duration_s=given["duration"],
         limit=given["limit"],
@@ -201,61 +229,46 @@ def _selection(spec: str, given: Given, seed: int) -> Selection:
     )
 
 
-def _checked(spec: str, given: Given, settings: Settings) -> Trace:
+def _checked(selection: Selection, given: Given, settings: Settings) -> Trace:
     """Read a trace in this process first, so that mistakes are told before anything runs."""
     try:
-        trace = _selection(spec, given, 0).open()
+        trace = selection.open()
         workload = plan(trace, settings.slo)
     except TraceError as error:
         raise commandline.BadInput(str(error)) from error
     if given["find_capacity"] and not trace.duration_s:
         raise commandline.BadInput(
-            f"{spec}: all requests arrive at once, so there is no rate to search"
+            f"{selection.spec}: all requests arrive at once, so there is no rate to search"
         )
-    check_engines(settings, workload.key_tokens, spec)
+    check_engines(settings, workload.key_tokens, selection.spec)
     return trace
 
 
-def _tasks(specs: tuple[str, ...], given: Given, settings: Settings) -> list[Task]:
+def _comparison(selections: list[Selection], given: Given, settings: Settings) -> Comparison:
     search = None
     if given["find_capacity"]:
         search = Search(target=given["target"] or DEFAULT_TARGET, tolerance=given["tolerance"])
-    return [
-        Task(
-            selection=_selection(spec, given, seed),
-            policy=policy,
-            seed=seed,
-            settings=settings,
-            rate_scale=given["rate_scale"],
-            search=search,
-        )
-        for spec in specs
-        for policy in given["policy"]
-        for seed in range(given["seeds"])
-    ]
-
-
-def _run(tasks: list[Task], jobs: int) -> list[Row]:
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("simulated"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[last]}"),
-        TimeElapsedColumn(),
+    return Comparison(
+        selections=selections,
+        policies=given["policy"],
+        seeds=given["seeds"],
+        settings=settings,
+        rates=given["rates"] or (given["rate_scale"],),
+        search=search,
+        curves=given["plot"] is not None,
     )
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        bar = progress.add_task("simulated", total=len(tasks), last="")
 
-        def done(row: Row) -> None:
-            progress.update(bar, advance=1, last=f"{row.workload}, {row.policy}, {row.seed}")
 
+def _plot(path: Path, finished: list[Finished], slo: str) -> None:
+    by_workload: dict[str, list[Finished]] = {}
+    for each in finished:
+        by_workload.setdefault(each.row.workload, []).append(each)
+    names = plot_files(path, list(by_workload))
+    for name, group in zip(names, by_workload.values(), strict=True):
         try:
-            return run_tasks(tasks, jobs, done)
-        except BrokenExecutor as error:
-            raise click.ClickException("a process was killed; try fewer --jobs") from error
+            plot(name, group, slo)
+        except OSError as error:
+            raise commandline.BadInput(f"{name}: {error.strerror or error}") from error
 
 
 def _report(arguments: str, given: Given, traces: list[Trace], rows: list[Row]) -> Report:

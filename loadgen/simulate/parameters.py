@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from math import inf
 from typing import TYPE_CHECKING, TypedDict
 
 import click
 
 from loadgen.commandline import BadInput
+from loadgen.contender import parse_contender
 from loadgen.engine.engine import Engine
 from loadgen.engine.profile import load_profile
+from loadgen.replay.parameters import folder_exists
+from loadgen.simulate.plot import PICTURES, DrawingError, check_drawing
 from loadgen.simulate.scenario import Group, Scenario, check_faults, load_scenario
 from loadgen.simulate.settings import Delays, ReplicaPlan, Settings
 from policies.contract import PolicyError
-from policies.registry import load
 from router.config.structs import ConfigError
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ class Given(TypedDict):
     policy: tuple[str, ...]
     seeds: int
     rate_scale: float
+    rates: tuple[float, ...]
     jitter: bool
     start: float
     duration: float | None
@@ -51,6 +55,7 @@ class Given(TypedDict):
     timeout: float
     jobs: int | None
     out: Path | None
+    plot: Path | None
 
 
 def profile_of(_ctx: click.Context, param: click.Parameter, value: str) -> Profile:
@@ -59,13 +64,13 @@ def profile_of(_ctx: click.Context, param: click.Parameter, value: str) -> Profi
 
 
 def policies_of(_ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
-    """Policies by their names, separated by commas; each is made once, to see that it can be."""
+    """Policies, separated by commas; each is made once, to see that it can be."""
     names = tuple(name.strip() for name in value.split(","))
     if not all(names) or len(set(names)) < len(names):
         raise click.BadParameter(f"{value!r} is no list of policies like a,b,c", param=param)
     for name in names:
         try:
-            load(name, {})
+            parse_contender(name).load()
         except PolicyError as error:
             raise click.BadParameter(str(error), param=param) from error
     return names
@@ -84,6 +89,33 @@ def share_of(_ctx: click.Context, param: click.Parameter, value: str | None) -> 
         message = f"{value!r} is no share above 0 and up to 1, such as 95% or 0.95"
         raise click.BadParameter(message, param=param)
     return share
+
+
+def factors_of(_ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
+    """Factors above 0, separated by commas."""
+    if value is None:
+        return ()
+    try:
+        factors = tuple(float(part) for part in value.split(","))
+    except ValueError:
+        factors = ()
+    if not factors or not all(0 < factor < inf for factor in factors):
+        raise click.BadParameter(f"{value!r} is no list of factors like 0.5,1,2", param=param)
+    return tuple(sorted(set(factors)))
+
+
+def picture_of(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """A file for a picture, before minutes are spent on what it shows."""
+    if value is None:
+        return None
+    if value.suffix not in PICTURES:
+        allowed = " or ".join(PICTURES)
+        raise click.BadParameter(f"{str(value)!r} does not end in {allowed}", param=param)
+    try:
+        check_drawing()
+    except DrawingError as error:
+        raise click.BadParameter(str(error), param=param) from error
+    return folder_exists(ctx, param, value)
 
 
 def settings_of(given: Given) -> Settings:

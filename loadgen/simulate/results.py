@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 FORMAT = "pointsman-simulation"
 VERSION = 1
 
+LONG_TOKENS = 32_000
+"""Prompts from this length on are looked at apart: nobody may starve."""
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One simulation. Times are of requests that succeeded; null where there is nothing."""
@@ -52,6 +55,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """(E2E - TTFT) / (n - 1)."""
 
     e2e_p50_s: float | None
+    ttft_max_s: float | None
+    long_ttft_p99_s: float | None
+    """Of prompts of at least :data:`LONG_TOKENS`; so is the next."""
+
+    long_ttft_max_s: float | None
+    held_share: float
+    """Share of requests that waited in the router for a better moment."""
+
+    largest_hold_s: float
+    """The longest of these waits."""
+
     prefix_hit_share: float | None
     """Share of prompt tokens found in prefix caches."""
 
@@ -100,9 +114,12 @@ def meets(slo: Slo, outcome: Outcome) -> bool:
 
 def row_of(simulation: Simulation, *, policy: str, seed: int) -> Row:
     """The figures of a simulation that has run to its end."""
-    outcomes, workload = simulation.outcomes, simulation.workload
+    outcomes, workload, holds_s = simulation.outcomes, simulation.workload, simulation.holds_s
     successes = [outcome for outcome in outcomes if outcome.failure is None]
     ttft_s = Distribution.of(o.ttft_s for o in successes if o.ttft_s is not None)
+    long_ttft_s = Distribution.of(
+        o.ttft_s for o in successes if o.ttft_s is not None and o.prompt_tokens >= LONG_TOKENS
+    )
     tpot_s = Distribution.of(o.tpot_s for o in successes if o.tpot_s is not None)
     e2e_s = Distribution.of(o.e2e_s for o in successes)
     return Row(
@@ -114,8 +131,13 @@ def row_of(simulation: Simulation, *, policy: str, seed: int) -> Row:
         capacity_rps=None,
         rate_scale=simulation.rate_scale,
         rate_rps=workload.rate_rps * simulation.rate_scale,
-        goodput=1 - simulation.missed / len(outcomes) if outcomes else 0.0,
+        goodput=simulation.goodput,
         ttft_p50_s=None if ttft_s is None else ttft_s.p50,
+        ttft_max_s=None if ttft_s is None else ttft_s.max,
+        long_ttft_p99_s=None if long_ttft_s is None else long_ttft_s.p99,
+        long_ttft_max_s=None if long_ttft_s is None else long_ttft_s.max,
+        held_share=sum(held_s > 0 for held_s in holds_s) / len(holds_s) if holds_s else 0.0,
+        largest_hold_s=max(holds_s, default=0.0),
         ttft_p90_s=None if ttft_s is None else ttft_s.p90,
         ttft_p99_s=None if ttft_s is None else ttft_s.p99,
         itl_p99_s=simulation.gaps.quantile(0.99),

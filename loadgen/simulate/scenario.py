@@ -10,14 +10,20 @@
       - {do: return, replica: 2, at_s: 120}
       - {do: slow, replica: 5, at_s: 30, factor: 3}
       - {do: slow, replica: 5, at_s: 90, factor: 1}
+      - {do: hang, replica: 1, at_s: 40}             # or with health: true
+      - {do: resume, replica: 1, at_s: 50}
+      - {do: metrics, replica: 4, at_s: 20, how: frozen}   # or error; ok makes them whole
 
 A replica that dies breaks all its connections and refuses new ones; one that returns is cold. Steps
-of a slow one take ``factor`` times as long as its speed says. Replicas are counted from 0.
+of a slow one take ``factor`` times as long as its speed says. One that hangs takes requests and
+answers nothing, its streams stand still; with ``health`` it looks well all the same. Replicas are
+counted from 0. The words are those of a simulated replica's ``/faults``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -26,6 +32,7 @@ from router.config.structs import ConfigError
 from router.config.yamltree import read_yaml
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 MAX_REPLICAS = 1024
@@ -76,7 +83,46 @@ class Slow(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="d
     factor: Factor
 
 
-Fault: TypeAlias = Die | Return | Slow
+class Hang(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="do", tag="hang"):
+    """A replica takes requests but computes and answers nothing."""
+
+    replica: Place
+    at_s: Time
+    health: bool = False
+    """Whether it answers looks at its health and its metrics all the same."""
+
+
+class Resume(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="do", tag="resume"):
+    """A replica that hung goes on where it stood."""
+
+    replica: Place
+    at_s: Time
+
+
+class Metrics(
+    msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="do", tag="metrics"
+):
+    """A replica's metrics page fails, or shows what it showed before, for ever."""
+
+    replica: Place
+    at_s: Time
+    how: Literal["ok", "error", "frozen"]
+
+
+Fault: TypeAlias = Die | Return | Slow | Hang | Resume | Metrics
+
+
+ALIVE, DEAD, HUNG = "alive", "dead", "hung"
+
+_CHANGES: Mapping[type, tuple[tuple[str, ...], str]] = MappingProxyType(
+    {
+        Die: ((ALIVE, HUNG), DEAD),
+        Return: ((DEAD,), ALIVE),
+        Hang: ((ALIVE,), HUNG),
+        Resume: ((HUNG,), ALIVE),
+    }
+)
+"""In which states a fault can befall a replica, and what state it leaves it in."""
 
 
 class Scenario(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -115,24 +161,22 @@ def load_scenario(path: Path) -> Scenario:
 
 
 def check_faults(scenario: Scenario, replicas: int, where: str) -> None:
-    """Refuse faults of replicas that are not there, or that are dead or alive already.
+    """Refuse faults of replicas that are not there, or that cannot befall them at that time.
 
     Raises:
         ConfigError: There is such a fault.
     """
-    dead: set[int] = set()
+    states: dict[int, str] = {}
     for number, fault in sorted(enumerate(scenario.faults), key=lambda each: each[1].at_s):
         path = f"$.faults[{number}]"
         if fault.replica >= replicas:
             problem = f"there is no replica {fault.replica}; allowed: 0 to {replicas - 1}"
             raise ConfigError(problem, path=f"{path}.replica", where=where)
-        if isinstance(fault, Return):
-            if fault.replica not in dead:
-                problem = f"replica {fault.replica} is not dead at {fault.at_s:g} s"
-                raise ConfigError(problem, path=path, where=where)
-            dead.discard(fault.replica)
-        elif isinstance(fault, Die):
-            if fault.replica in dead:
-                problem = f"replica {fault.replica} is dead already at {fault.at_s:g} s"
-                raise ConfigError(problem, path=path, where=where)
-            dead.add(fault.replica)
+        state = states.get(fault.replica, ALIVE)
+        needed, then = _CHANGES.get(type(fault), ((ALIVE, DEAD, HUNG), state))
+        if state not in needed:
+            problem = (
+                f"replica {fault.replica} is {state} at {fault.at_s:g} s, not {' or '.join(needed)}"
+            )
+            raise ConfigError(problem, path=path, where=where)
+        states[fault.replica] = then

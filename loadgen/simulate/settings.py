@@ -41,6 +41,9 @@ class Delays:
     poll_jitter: float = 0.1
     """Share by which that varies, evenly to both sides; as in the router."""
 
+    poll_timeout_s: float = 2.0
+    """A look that takes longer has failed; the router's default."""
+
     poll_answer_s: float = 0.005
     """From reading its gauges to sending the page; the gauges are that much older."""
 

@@ -14,7 +14,7 @@ from loadgen.replay.outcome import Outcome
 from loadgen.simulate.agenda import Agenda
 from loadgen.simulate.gaps import TokenGaps
 from loadgen.simulate.results import meets
-from loadgen.simulate.scenario import Die, Return, Slow
+from loadgen.simulate.scenario import Die, Hang, Metrics, Resume, Return, Slow
 from loadgen.simulate.station import Station
 from loadgen.simulate.watch import Watch
 from router.core.actions import Abort, Cancel, Refuse, Send
@@ -24,6 +24,7 @@ from router.core.request import Request, State
 
 if TYPE_CHECKING:
     from loadgen.engine.sequence import Sequence
+    from loadgen.simulate.curves import LoadLog
     from loadgen.simulate.scenario import Fault
     from loadgen.simulate.settings import Settings
     from loadgen.simulate.workload import Planned, Workload
@@ -42,6 +43,8 @@ class Trip:
 
     planned: Planned
     outcome: Outcome
+    held_s: float | None = None
+    """How long it waited in the router; None while it does."""
 
 
 class Simulation:
@@ -54,6 +57,7 @@ class Simulation:
         seed: Seed of all chance: the policy's, and the polls'.
         rate_scale: Arrivals are that many times as fast as in the workload.
         most_misses: Stop when more requests than this have missed the objective; None: never.
+        load: Where to note how many requests there are where; None: nowhere.
 
     Raises:
         ValueError: A size in the settings makes no sense.
@@ -68,6 +72,7 @@ class Simulation:
         seed: int = 0,
         rate_scale: float = 1.0,
         most_misses: int | None = None,
+        load: LoadLog | None = None,
     ) -> None:
         self.agenda = Agenda()
         self.gaps = TokenGaps()
@@ -75,6 +80,9 @@ class Simulation:
         """In the order of their ends."""
         self.missed = 0
         """Of them, those that did not meet the objective."""
+        self.holds_s: list[float] = []
+        """How long each of them waited in the router before its first attempt."""
+        self.load = load
         self.policy_errors: list[Exception] = []
         """What the policy raised; a fallback chose instead."""
         self.fleet = FleetState()
@@ -86,6 +94,11 @@ class Simulation:
         self.stations: dict[Replica, Station] = {}
         self._watches: list[Watch] = []
         self._build(Random(f"polls {seed}"))
+
+    @property
+    def goodput(self) -> float:
+        """Share of ended requests that met the objective."""
+        return 1 - self.missed / len(self.outcomes) if self.outcomes else 0.0
 
     def run(self) -> bool:
         """Simulate until every request has ended; False when stopped for too many misses."""
@@ -105,8 +118,11 @@ class Simulation:
             match action:
                 case Send(attempt):
                     receive = self.stations[attempt.replica].receive
-                    planned = _trip(attempt.request).planned
-                    self.agenda.after(self.settings.delays.network_s, receive, attempt, planned)
+                    trip = _trip(attempt.request)
+                    if trip.held_s is None:
+                        trip.held_s = self.agenda.now_s - trip.outcome.sent_s
+                    network_s = self.settings.delays.network_s
+                    self.agenda.after(network_s, receive, attempt, trip.planned)
                 case Cancel(attempt):
                     station = self.stations[attempt.replica]
                     station.closed(attempt)
@@ -120,7 +136,8 @@ class Simulation:
 
     def request_ended(self, request: Request, replica: Replica | None, now: float) -> None:
         """Note how it ended."""
-        outcome = _trip(request).outcome
+        trip = _trip(request)
+        outcome = trip.outcome
         outcome.ended_s = now
         outcome.status = request.status
         outcome.replica = None if replica is None else replica.name
@@ -131,6 +148,7 @@ class Simulation:
         elif request.status != 200:
             outcome.fail(Failed.STATUS, f"status {request.status}")
         self.outcomes.append(outcome)
+        self.holds_s.append(now - outcome.sent_s if trip.held_s is None else trip.held_s)
         self.missed += not meets(self.settings.slo, outcome)
         if len(self.outcomes) == len(self.workload.requests) or self.missed > self._most_misses:
             self.agenda.stop()
@@ -184,7 +202,7 @@ class Simulation:
 
     def streamed(self, attempt: Attempt, tokens: int) -> None:
         """Tokens came."""
-        self.dispatcher.progress(attempt, tokens, self.agenda.now_s)
+        self.perform(self.dispatcher.progress(attempt, tokens, self.agenda.now_s))
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -232,6 +250,9 @@ class Simulation:
         if any(request.attempt is None for request in self.dispatcher.open):
             self._report_all_progress()  # for those that wait in the router
         self.perform(self.dispatcher.tick(self.agenda.now_s))
+        if self.load is not None:
+            held = sum(request.attempt is None for request in self.dispatcher.open)
+            self.load.note(self.agenda.now_s, self.stations, held)
         self.agenda.after(TICK_S, self._tick)
 
     def _report_all_progress(self) -> None:
@@ -239,18 +260,26 @@ class Simulation:
             station.report_progress()
 
     def _befall(self, fault: Fault) -> None:
-        station = list(self.stations.values())[fault.replica]
+        station, watch = list(self.stations.values())[fault.replica], self._watches[fault.replica]
         match fault:
             case Slow():
                 station.slow_down(fault.factor)
-                return
+            case Metrics():
+                watch.metrics = fault.how
+            case Hang():
+                station.hang(health=fault.health)
+                watch.went_silent()
             case Die():
                 station.die()
+                watch.health_changed()
+            case Resume():
+                station.resume()
+                watch.health_changed()
             case Return():
                 station.come_back()
+                watch.health_changed()
             case _:
                 assert_never(fault)
-        self._watches[fault.replica].health_changed()
 
 
 def _is_open(attempt: Attempt) -> bool:

@@ -84,6 +84,9 @@ class Station:
         self._seen_steps = self._seen_tokens = 0
         self._seen_busy_s = 0.0
         self._earlier_preemptions = 0
+        self._hung_s: float | None = None
+        self.silent = False
+        """Whether the router's looks come to nothing, for it hangs."""
         self.engine: Engine | None = self._new_engine()
 
     # -- what the router sends ----------------------------------------------------------------
@@ -125,12 +128,36 @@ class Station:
         self.engine = self._due_s = None
         for attempt in self._sequences:
             self._agenda.after(self._network_s, self._router.broke, attempt, Failure.RESET)
+        self._hung_s = None
+        self.silent = False
         for kept in (self._attempts, self._sequences, self._streams, self._preempted):
             kept.clear()
 
     def come_back(self) -> None:
         """Serve again, with an empty cache."""
         self.engine = self._new_engine()
+
+    def hang(self, *, health: bool) -> None:
+        """Compute and answer nothing; with ``health`` the looks of the router are answered."""
+        engine = self.catch_up()
+        if engine is None:
+            return
+        engine.pause(self._agenda.now_s)
+        self._due_s = None
+        self._hung_s = self._agenda.now_s
+        self.silent = not health
+
+    def resume(self) -> None:
+        """Go on where it hung."""
+        engine, now = self.engine, self._agenda.now_s
+        if engine is None or self._hung_s is None:
+            return
+        engine.resume(now)
+        if self._streams:
+            self._gaps.add(now - self._hung_s, len(self._streams))
+        self._hung_s = None
+        self.silent = False
+        self._arm(engine)
 
     def slow_down(self, factor: float) -> None:
         """Make steps ``factor`` times as long as the plan says."""
@@ -175,7 +202,7 @@ class Station:
         if engine is None:
             return
         generated, streamed = engine.generated, self._router.streamed
-        for attempt, sequence in self._streams.items():
+        for attempt, sequence in list(self._streams.items()):
             tokens = generated(sequence) - attempt.output_tokens
             if tokens:
                 streamed(attempt, tokens)

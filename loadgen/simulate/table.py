@@ -38,16 +38,25 @@ def print_rows(rows: Sequence[Row], slo: str, console: Console, *, searched: boo
         console: Where to.
         searched: Whether capacities were searched. Where there is none, no rate meets the target.
     """
+    held = any(row.held_share for row in rows)
     for workload, by_policy in _grouped(rows).items():
         console.print(_title(workload, by_policy, slo), highlight=False)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("policy", no_wrap=True)
+        table.add_column("policy", overflow="fold", min_width=16)
         rate = "capacity\nreq/s" if searched else "rate\nreq/s"
-        headings = (rate, "within\nSLO", *(name for name, _ in _TIMES), "cached", "failed")
+        headings = (
+            rate,
+            "within\nSLO",
+            *(name for name, _ in _TIMES),
+            "cached",
+            *(("held",) if held else ()),
+            "failed",
+        )
         for heading in headings:
             table.add_column(heading, justify="right", no_wrap=True)
         for policy, group in by_policy.items():
-            table.add_row(escape(policy), *_cells(group, searched=searched))
+            for each in [group] if searched else _by_rate(group):
+                table.add_row(escape(policy), *_cells(each, searched=searched, held=held))
         console.print(table)
 
 
@@ -58,14 +67,22 @@ def _grouped(rows: Sequence[Row]) -> dict[str, dict[str, list[Row]]]:
     return groups
 
 
+def _by_rate(group: list[Row]) -> list[list[Row]]:
+    rates: dict[float, list[Row]] = {}
+    for row in group:
+        rates.setdefault(row.rate_scale, []).append(row)
+    return list(rates.values())
+
+
 def _title(workload: str, by_policy: dict[str, list[Row]], slo: str) -> str:
     group = next(iter(by_policy.values()))
-    seeds = "" if len(group) == 1 else f", medians of {len(group)} seeds"
+    count = len({row.seed for row in group})
+    seeds = "" if count == 1 else f", medians of {count} seeds"
     about = f"{group[0].requests} requests on {group[0].fleet}{seeds}; {slo}"
     return f"[bold]{escape(workload)}[/]: {escape(about)}"
 
 
-def _cells(group: list[Row], *, searched: bool) -> list[str]:
+def _cells(group: list[Row], *, searched: bool, held: bool) -> list[str]:
     if searched:
         cells = [_median(group, lambda row: row.capacity_rps or 0.0, _rate)]
     else:
@@ -73,6 +90,8 @@ def _cells(group: list[Row], *, searched: bool) -> list[str]:
     cells.append(_median(group, lambda row: row.goodput, percent))
     cells += [_median(group, value_of, duration) for _, value_of in _TIMES]
     cells.append(_median(group, lambda row: row.prefix_hit_share, percent))
+    if held:
+        cells.append(_median(group, lambda row: row.held_share, percent))
     cells.append(_median(group, lambda row: row.failed, _count))
     return cells
 

@@ -1,4 +1,4 @@
-"""One task of a study: a workload, a policy and a seed make one row. It may run anywhere."""
+"""One task: a workload, a policy and a seed make one row. It may run in any process."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from loadgen.simulate.capacity import DEFAULT_TOLERANCE, highest_scale
+from loadgen.contender import parse_contender
+from loadgen.simulate.capacity import DEFAULT_TOLERANCE, WIDE_STEP, highest_scale
+from loadgen.simulate.curves import Curves, LoadLog, distribution
 from loadgen.simulate.results import Row, row_of
 from loadgen.simulate.simulation import Simulation
 from loadgen.simulate.workload import plan
-from policies.registry import load
 
 if TYPE_CHECKING:
     from loadgen.simulate.settings import Settings
@@ -27,6 +28,8 @@ class Search:
     """Share of requests that has to meet the objective."""
 
     tolerance: float = DEFAULT_TOLERANCE
+    step: float = WIDE_STEP
+    """The first step; see :func:`loadgen.simulate.capacity.highest_scale`."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -35,6 +38,8 @@ class Task:
 
     selection: Selection
     policy: str
+    """As :func:`loadgen.contender.parse_contender` takes it."""
+
     seed: int
     """Of the policy and of polls; that of the trace stands in ``selection``."""
 
@@ -43,9 +48,28 @@ class Task:
     """Factor on the trace's rate; where a search begins."""
 
     search: Search | None = None
+    curves: bool = False
+    """Whether a picture is wanted too."""
 
 
-def perform(task: Task) -> Row:
+class Point(msgspec.Struct, frozen=True):
+    """A rate, and what came of it."""
+
+    rate_rps: float
+    goodput: float
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """What came of a task."""
+
+    row: Row
+    points: list[Point]
+    """Of a search: every rate at which it did not stop for too many misses."""
+
+    curves: Curves | None = None
+
+
+def perform(task: Task) -> Finished:
     """Do ``task``.
 
     Raises:
@@ -55,14 +79,13 @@ def perform(task: Task) -> Row:
     """
     workload = plan(task.selection.open(), task.settings.slo)
     if task.search is None:
-        simulation = _simulation(task, workload, task.rate_scale, None)
-        simulation.run()
-        return row_of(simulation, policy=task.policy, seed=task.seed)
+        return _finished(task, _run(task, workload, task.rate_scale), [])
     return _searched(task, task.search, workload)
 
 
-def _searched(task: Task, search: Search, workload: Workload) -> Row:
+def _searched(task: Task, search: Search, workload: Workload) -> Finished:
     most_misses = int((1 - search.target) * len(workload.requests) + 1e-9)
+    points: list[Point] = []
     best: Simulation | None = None
 
     def is_met(scale: float) -> bool:
@@ -71,26 +94,46 @@ def _searched(task: Task, search: Search, workload: Workload) -> Row:
         met = simulation.run()
         if met:
             best = simulation
+            points.append(Point(workload.rate_rps * scale, simulation.goodput))
         return met
 
-    scale = highest_scale(is_met, task.rate_scale, search.tolerance)
+    scale = highest_scale(is_met, task.rate_scale, search.tolerance, search.step)
     if best is None or scale is None:
-        best = _simulation(task, workload, task.rate_scale, None)
-        best.run()
-        return row_of(best, policy=task.policy, seed=task.seed)
-    row = row_of(best, policy=task.policy, seed=task.seed)
-    return msgspec.structs.replace(row, capacity_rps=row.rate_rps)
+        return _finished(task, _run(task, workload, task.rate_scale), points)
+    return _finished(task, best, points, found=True)
+
+
+def _finished(
+    task: Task, simulation: Simulation, points: list[Point], *, found: bool = False
+) -> Finished:
+    row = row_of(simulation, policy=task.policy, seed=task.seed)
+    if found:
+        row = msgspec.structs.replace(row, capacity_rps=row.rate_rps)
+    curves = None
+    if simulation.load is not None:
+        ttft_s = (o.ttft_s for o in simulation.outcomes if o.failure is None)
+        curves = Curves(
+            ttft_s=distribution(value for value in ttft_s if value is not None),
+            load=simulation.load.load(),
+        )
+    return Finished(row, points or [Point(row.rate_rps, row.goodput)], curves)
+
+
+def _run(task: Task, workload: Workload, scale: float) -> Simulation:
+    simulation = _simulation(task, workload, scale, None)
+    simulation.run()
+    return simulation
 
 
 def _simulation(
     task: Task, workload: Workload, scale: float, most_misses: int | None
 ) -> Simulation:
-    policy = load(task.policy, {})
     return Simulation(
         workload,
         task.settings,
-        policy,
+        parse_contender(task.policy).load(),
         seed=task.seed,
         rate_scale=scale,
         most_misses=most_misses,
+        load=LoadLog() if task.curves else None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from loadgen.simulate.workload import MODEL
 
@@ -58,6 +58,10 @@ class Watch:
         self._agenda = agenda
         self._delays = delays
         self._rng = rng
+        self._shown: Sample | None = None
+        """What the metrics page showed last."""
+        self.metrics: Literal["ok", "error", "frozen"] = "ok"
+        """What ails the metrics page."""
 
     def begin(self) -> None:
         """Let the router know the replica, as it does long before the first request; then look."""
@@ -65,22 +69,37 @@ class Watch:
         perform = self._performer.perform
         perform(dispatcher.models_seen(replica, (MODEL,)))
         perform(dispatcher.health_seen(replica, healthy=True, reason="ok"))
-        self._answered(self._station.sample())
+        self._shown = self._station.sample()
+        self._answered(self._shown, REFUSED)
         self._agenda.after(self._rng.random() * self._delays.poll_interval_s, self._look)
 
     def health_changed(self) -> None:
-        """The replica died or returned; that will be seen."""
+        """The replica died, returned or goes on; that will be seen."""
         delays = self._delays
         seen_s = self._rng.random() * delays.poll_interval_s + 2 * delays.network_s
         self._agenda.after(seen_s, self._look_at_health)
 
+    def went_silent(self) -> None:
+        """The replica hangs: silence counts when two looks in a row have met it."""
+        delays = self._delays
+        seen_s = self._rng.random() * delays.poll_interval_s
+        seen_s += delays.poll_interval_s + 2 * delays.poll_timeout_s
+        self._agenda.after(seen_s, self._look_at_health)
+
     def _look_at_health(self) -> None:
-        healthy = self._station.engine is not None
-        reason = "ok" if healthy else REFUSED
-        replica = self._station.replica
+        station = self._station
+        healthy, reason = True, "ok"
+        if station.engine is None:
+            healthy, reason = False, REFUSED
+        elif station.silent:
+            healthy, reason = False, self._timed_out
         self._performer.perform(
-            self._dispatcher.health_seen(replica, healthy=healthy, reason=reason)
+            self._dispatcher.health_seen(station.replica, healthy=healthy, reason=reason)
         )
+
+    @property
+    def _timed_out(self) -> str:
+        return f"no answer within {self._delays.poll_timeout_s:g} s"
 
     def _look(self) -> None:
         replica, delays = self._station.replica, self._delays
@@ -91,17 +110,28 @@ class Watch:
         self._agenda.after(delays.network_s, self._read)
 
     def _read(self) -> None:
-        delay_s = self._delays.poll_answer_s + self._delays.network_s
-        self._agenda.after(delay_s, self._come, self._station.sample())
+        delays = self._delays
+        if self._station.silent:
+            delay_s = delays.poll_timeout_s - delays.network_s
+            self._agenda.after(delay_s, self._come, None, self._timed_out)
+            return
+        sample, problem = self._station.sample(), REFUSED
+        if self.metrics == "error" and sample is not None:
+            sample, problem = None, "/metrics answers 500"
+        elif self.metrics == "frozen" and sample is not None:
+            sample = self._shown or sample
+        self._shown = sample or self._shown
+        delay_s = delays.poll_answer_s + delays.network_s
+        self._agenda.after(delay_s, self._come, sample, problem)
 
-    def _come(self, sample: Sample | None) -> None:
-        self._answered(sample)
+    def _come(self, sample: Sample | None, problem: str) -> None:
+        self._answered(sample, problem)
         self._again()
 
-    def _answered(self, sample: Sample | None) -> None:
+    def _answered(self, sample: Sample | None, problem: str) -> None:
         station, dispatcher = self._station, self._dispatcher
         if sample is None:
-            actions = dispatcher.sample_failed(station.replica, REFUSED)
+            actions = dispatcher.sample_failed(station.replica, problem)
         else:
             actions = dispatcher.sampled(station.replica, sample, self._agenda.now_s)
         self._performer.perform(actions)

@@ -30,6 +30,16 @@ def test_the_edge_is_found_within_the_tolerance(edge, tolerance):
     assert found == is_met.last_met
 
 
+@pytest.mark.parametrize("edge", [0.3, 0.97, 1.0, 1.02, 9.0])
+def test_a_good_guess_makes_the_search_short(edge):
+    is_met = Edge(edge)
+    found = highest_scale(is_met, 1.0, 0.01, 1.06)
+    assert found <= edge < found * 1.01
+    assert found == is_met.last_met
+    if abs(edge - 1) < 0.05:
+        assert len(is_met.tried) <= 6
+
+
 def test_where_no_rate_will_do_there_is_no_capacity():
     assert highest_scale(lambda _: False, 1.0) is None
 

@@ -110,15 +110,71 @@ def test_a_scenario_makes_the_fleet_unequal(tmp_path):
     assert row["failed"] > 0
 
 
+def test_policies_may_have_options(tmp_path):
+    out = tmp_path / "f.json"
+    policies = "llm_d,llm_d+queue_weight=0+kv_weight=0"
+    asked = ("toolagent", "--limit", "80", "--rate-scale", "4", "--replicas", "2")
+    assert invoke(*asked, "--policy", policies, "--out", str(out)).exit_code == 0
+    rows = results_of(out)
+    assert [row["policy"] for row in rows] == policies.split(",")
+    assert rows[0]["ttft_p50_s"] != rows[1]["ttft_p50_s"]
+
+
+def test_a_row_for_each_rate(tmp_path):
+    out = tmp_path / "f.json"
+    asked = (TRACE, "--policy", "random", "--replicas", "2", "--seeds", "2")
+    result = invoke(*asked, "--rates", "4,0.5", "--out", str(out))
+    assert result.exit_code == 0
+    rows = results_of(out)
+    assert [(row["rate_scale"], row["seed"]) for row in rows] == [
+        (0.5, 0),
+        (0.5, 1),
+        (4.0, 0),
+        (4.0, 1),
+    ]
+    assert rows[0]["rate_rps"] * 8 == pytest.approx(rows[2]["rate_rps"])
+    assert sum(line.startswith("random") for line in result.output.splitlines()) == 2
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg"])
+def test_a_picture_for_each_workload(tmp_path, ending):
+    out = tmp_path / f"p{ending}"
+    asked = ("--limit", "30", "--policy", "random,llm_d+kv_weight=1", "--rates", "1,2")
+    assert invoke("bimodal:n=40,rate=9", "azure-code", *asked, "--plot", str(out)).exit_code == 0
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"p-azure-code{ending}", f"p-bimodal-n-40-rate-9{ending}"]
+    kind = {".png": b"\x89PNG", ".svg": b"<svg"}[ending]
+    assert all(kind in path.read_bytes()[:4000] for path in tmp_path.iterdir())
+
+
+def test_a_picture_of_a_search(tmp_path):
+    out = tmp_path / "p.svg"
+    asked = (TRACE, "--limit", "30", "--policy", "random", "--seeds", "2", "--find-capacity")
+    assert invoke(*asked, "--tolerance", "0.2", "--plot", str(out)).exit_code == 0
+    assert out.stat().st_size > 10_000
+
+
+def test_without_matplotlib_it_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setattr("loadgen.simulate.plot.find_spec", lambda _: None)
+    complaint = "matplotlib is not installed: pip install 'pointsman[plot]'"
+    assert_refused(capsys, complaint, TRACE, "--plot", "f.png")
+
+
 SCENARIOS = [
     ("replicas: [{count: 0}]", "s.yaml:1: $.replicas[0].count: Expected `int` >= 1"),
     ("faults:\n- {do: melt}", "s.yaml:2: $.faults[0].do: Invalid value 'melt'"),
     ("faults:\n- {do: die, replica: 8, at_s: 1}", "there is no replica 8; allowed: 0 to 7"),
-    ("faults:\n- {do: return, replica: 1, at_s: 1}", "replica 1 is not dead at 1 s"),
+    ("faults:\n- {do: return, replica: 1, at_s: 1}", "replica 1 is alive at 1 s, not dead"),
     (
         "faults: [{do: die, replica: 1, at_s: 1}, {do: die, replica: 1, at_s: 2}]",
-        "replica 1 is dead already at 2 s",
+        "replica 1 is dead at 2 s, not alive or hung",
     ),
+    ("faults:\n- {do: resume, replica: 1, at_s: 1}", "replica 1 is alive at 1 s, not hung"),
+    (
+        "faults: [{do: die, replica: 1, at_s: 1}, {do: hang, replica: 1, at_s: 2}]",
+        "replica 1 is dead at 2 s, not alive",
+    ),
+    ("faults:\n- {do: metrics, replica: 1, at_s: 1, how: odd}", "Invalid enum value 'odd'"),
     ("replicas: [{profile: gameboy}]", "unknown profile 'gameboy'"),
     ("nodes: 3", "unknown field `nodes`"),
     ("a: [", "s.yaml:2: this is not YAML"),
@@ -148,6 +204,15 @@ MISTAKES = [
     ((TRACE, "--scenario", "nowhere.yaml"), "nowhere.yaml: cannot be read"),
     ((TRACE, "--out", "nowhere/f.json"), "there is no folder 'nowhere'"),
     ((TRACE, "--replicas", "0"), "0 is not in the range"),
+    ((TRACE, "--policy", "llm_d+queue_weight"), "'queue_weight' is no new option=value"),
+    ((TRACE, "--policy", "llm_d+kv_weight=1+kv_weight=2"), "'kv_weight=2' is no new"),
+    ((TRACE, "--policy", "llm_d+weight=2"), "policy 'llm_d': has no option 'weight'"),
+    ((TRACE, "--policy", "llm_d+kv_weight=much"), "option 'kv_weight' is 'much'; allowed: float"),
+    ((TRACE, "--rates", "1,0"), "'1,0' is no list of factors like 0.5,1,2"),
+    ((TRACE, "--rates", "1,x"), "'1,x' is no list of factors"),
+    ((TRACE, "--rates", "1", "--find-capacity"), "--rates goes with neither --find-capacity"),
+    ((TRACE, "--plot", "f.pdf"), "'f.pdf' does not end in .png or .svg"),
+    ((TRACE, "--plot", "nowhere/f.png"), "there is no folder 'nowhere'"),
 ]
 
 

@@ -1,7 +1,5 @@
 """One simulation: by hand, by laws, and with what goes wrong."""
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -10,11 +8,10 @@ from laboratory import STEADY, by_number, run_for, simulation_of, trace_of
 
 from loadgen.replay.outcome import Failure
 from loadgen.simulate.results import row_of
-from loadgen.simulate.scenario import Die, Return, Slow
+from loadgen.simulate.scenario import Die, Hang, Metrics, Resume, Return, Slow
 from loadgen.simulate.settings import Delays, ReplicaPlan
 from policies.base import Choice
 from policies.slo import Slo
-from router.core.dispatcher import Dispatcher
 from router.core.request import State
 
 
@@ -150,6 +147,52 @@ def test_a_slow_replica_takes_longer_by_its_factor():
     assert [o.tpot_s for o in by_number(sim)] == pytest.approx([0.02, 0.06, 0.02])
 
 
+def test_a_replica_that_hangs_is_noticed_by_its_silence_and_goes_on_where_it_stood():
+    # A has 11 tokens by 0.111 s, and hangs from 0.115 s to 10 s
+    faults = [Hang(replica=0, at_s=0.115), Resume(replica=0, at_s=10.0)]
+    trace = trace_of((0, 10, 20), (1, 10, 2), (6, 10, 2), (12, 10, 2))
+    delays = Delays(network_s=0.001, poll_timeout_s=2.0)
+    sim = simulation_of(trace, 1, faults=faults, delays=delays)
+    sim.run()
+    a, b, c, d = by_number(sim)
+    assert a.ended_s == pytest.approx(0.202 + 9.885)
+    assert b.ttft_s == pytest.approx(9.0, abs=0.02)  # sent before anybody knew
+    assert c.kind == "status 503"
+    assert d.kind is None
+    (station,) = sim.stations.values()
+    assert not station.silent
+    assert sim.gaps.quantile(1.0) == pytest.approx(9.885, abs=0.001)
+
+
+def test_a_hung_engine_whose_health_is_fine_goes_unnoticed():
+    faults = [Hang(replica=0, at_s=0.5, health=True)]
+    trace = trace_of((1, 10, 2), (20, 10, 2), (0, 10, 2))
+    sim = simulation_of(trace, 1, faults=faults, timeout_s=5.0)
+    sim.run()
+    assert [o.failure for o in by_number(sim)] == [None, Failure.TIMEOUT, Failure.TIMEOUT]
+
+
+def test_a_hung_replica_may_die_and_return():
+    faults = [
+        Hang(replica=0, at_s=0.5),
+        Die(replica=0, at_s=1.5),
+        Return(replica=0, at_s=2.0),
+    ]
+    sim = simulation_of(trace_of((0, 10, 2), (1, 10, 2), (4, 10, 2)), 1, faults=faults)
+    sim.run()
+    assert [o.kind for o in by_number(sim)] == [None, "status 502", None]
+
+
+@pytest.mark.parametrize(("how", "seen"), [("ok", 2), ("frozen", 0), ("error", None)])
+def test_what_a_policy_sees_of_a_replica_whose_metrics_ail(how, seen):
+    recorder = Recorder()
+    faults = [Metrics(replica=0, at_s=0.0, how="frozen"), Metrics(replica=0, at_s=0.1, how=how)]
+    trace = trace_of((0.2, 10, 1000), (0.3, 10, 1000), (5.0, 10, 1))
+    sim = simulation_of(trace, 1, recorder, faults=faults)
+    sim.run()
+    assert recorder.seen[-1][0] == seen
+
+
 def test_a_search_stops_when_enough_have_missed():
     trace = trace_of(*((float(n), 10, 10) for n in range(100)))
     sim = simulation_of(trace, slo=Slo(tpot_s=0.001), most_misses=4)
@@ -179,51 +222,32 @@ def test_least_requests_beats_round_robin_where_turns_meet_one_replica():
     assert goodput["least_requests"] > 0.9 > goodput["round_robin"]
 
 
-class Holding(Dispatcher):
-    """Holds each request back until some other event lets it go."""
+class TwoAtATime:
+    """Lets no replica have more than two requests; the others wait in the router."""
 
-    def __init__(self, *args):
-        super().__init__(*args)
-        self.held = []
-        self.released_by = Counter()
+    def __init__(self):
+        self.most = 0
 
-    def request_arrived(self, request, now):
-        self.counters.arrived += 1
-        self.open.add(request)
-        self.held.append(request)
-        return ()
-
-    def _release(self, event, now):
-        if not self.held:
-            return ()
-        self.released_by[event] += 1
-        request = self.held.pop(0)
-        return self._send(request, self.fleet.candidates(request.facts.model), now)
-
-    def sampled(self, replica, sample, now):
-        super().sampled(replica, sample, now)
-        return self._release("sampled", now)
-
-    def attempt_ended(self, attempt, now):
-        return (*super().attempt_ended(attempt, now), *self._release("ended", now))
-
-    def tick(self, now):
-        return (*super().tick(now), *self._release("tick", now))
-
-    def client_gone(self, request, now):
-        if request in self.held:
-            self.held.remove(request)
-        return (*super().client_gone(request, now), *self._release("gone", now))
+    def choose(self, request, replicas, rng):
+        least = min(replicas, key=lambda replica: replica.in_flight)
+        self.most = max(self.most, *(replica.in_flight for replica in replicas))
+        return Choice(least, "least", hold=least.in_flight >= 2)
 
 
-def test_whatever_event_lets_a_held_request_go(monkeypatch):
-    monkeypatch.setattr("loadgen.simulate.simulation.Dispatcher", Holding)
+def test_requests_that_wait_in_the_router_are_sent_when_something_ends():
     rows = [(0.02 * n, 50, 20 if n % 5 else 200) for n in range(100)]
-    sim = simulation_of(trace_of(*rows), 2, timeout_s=1.5)
+    policy = TwoAtATime()
+    sim = simulation_of(trace_of(*rows), 2, policy, timeout_s=1.5)
     sim.run()
-    assert set(sim.dispatcher.released_by) == {"sampled", "ended", "tick", "gone"}
+    assert policy.most == 2
     assert {o.failure for o in sim.outcomes} == {None, Failure.TIMEOUT}
     assert_all_ended(sim, 100)
+    row = row_of(sim, policy="two", seed=0)
+    assert 0.5 < row.held_share < 1
+    assert row.largest_hold_s == pytest.approx(1.5)  # of one that left while it waited
+    successes = [o for o in sim.outcomes if o.failure is None]
+    assert row.ttft_max_s == max(o.ttft_s for o in successes)
+    assert row.long_ttft_max_s is None
 
 
 def assert_all_ended(sim, requests):
