@@ -35,9 +35,6 @@ WRITE_AT_ONCE_BYTES = 256 * 1024
 
 _CRLF = b"\r\n"
 _WHOLE_EVENTS = whole_chunks(EVENT)
-_LINE_FEED = 10
-_AFTER_SIZE_LINE = 5
-"""From here on a whole chunk is searched for the end of its first line."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -136,9 +133,10 @@ class UpstreamConnection(asyncio.Protocol):
                 write = relay.write
                 write(data)
                 relay.sent_bytes += length
-                # One event has one line, which an empty one and the chunk's own CRLF follow.
-                alone = data.find(_LINE_FEED, _AFTER_SIZE_LINE) == length - 4
-                tokens = relay.tokens = relay.tokens + (1 if alone else data.count(EVENT))
+                tokens = relay.tokens + 1
+                if length >= relay.single_below_bytes or tokens >= relay.tell_at:
+                    tokens += relay.count(data) - 1
+                relay.tokens = tokens
                 if tokens >= relay.tell_at:
                     relay.tell_progress()
                 return

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.core.request import State
+from router.proxy.relay import TOKENS_AT_ONCE
 
 BODY = b'{"model":"m","prompt":"hello","stream":true}'
 REQUEST = (
@@ -31,14 +32,15 @@ chunks = st.lists(st.tuples(spelling, events.map(b"".join)), max_size=6)
 class Stream:
     """One streamed answer under way, its head relayed already."""
 
-    def __init__(self):
+    def __init__(self, first=b"data: f\n\n"):
+        first = b"%x\r\n%b\r\n" % (len(first), first)
         self.house = House()
         client, self.down = self.house.client()
         self.connection, self.up = self.house.upstream()
         client.data_received(REQUEST)
         self.connection.data_received(HEAD)
-        self.connection.data_received(FIRST)
-        self.head_bytes = len(self.down.written) - len(FIRST)
+        self.connection.data_received(first)
+        self.ahead_bytes = len(self.down.written)
         self.told = []
         tell = self.house.dispatcher.progress
         self.house.dispatcher.progress = lambda attempt, tokens, now: (
@@ -51,7 +53,7 @@ class Stream:
 
     @property
     def body(self):
-        return self.down.written[self.head_bytes + len(FIRST) :]
+        return self.down.written[self.ahead_bytes :]
 
 
 @given(chunks)
@@ -79,6 +81,15 @@ def test_every_event_is_told(numbers):
         stream.receive(b"%x\r\n%b\r\n" % (len(payload), payload))
     stream.receive(LAST)
     assert sum(stream.told) == sum(numbers)
+
+
+def test_events_that_begin_to_share_chunks_are_found_out_soon():
+    stream = Stream(first=b"data: %b\n\n" % (b"x" * 60))
+    pair = b"data: one\n\ndata: two\n\n"
+    for _ in range(40):
+        stream.receive(b"%x\r\n%b\r\n" % (len(pair), pair))
+    stream.receive(LAST)
+    assert 80 - TOKENS_AT_ONCE <= sum(stream.told) <= 80
 
 
 @pytest.mark.parametrize("payload", [b": ping\n\n", b"event: ping\n\n", b"\n", b"retry: 10000\n\n"])
