@@ -103,12 +103,10 @@ class Continuation:
 
     @property
     def complete(self) -> bool:
-        """Whether the answer's end was passed on."""
-        if self._stitch is None:
-            self._tap.settle()
-            if self._tap.lost is not None:
-                return True  # nobody looked: it is what it is
-        return self._record.finish is not None
+        """Whether the answer's end was passed on; also true if nobody looked (:attr:`lost`)."""
+        if self._stitch is not None:
+            return self._record.finish is not None
+        return self._tap.complete or self._tap.lost is not None
 
     def resume(self, engine: str | None) -> Resume | Ending | Reason:
         """How to go on with an answer that broke.

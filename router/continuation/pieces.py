@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -20,8 +19,7 @@ class Usage(msgspec.Struct):
     completion_tokens: int | None = None
 
 
-@dataclass(slots=True)
-class Piece:
+class Piece(msgspec.Struct):
     """What one event says."""
 
     text: str = ""
@@ -50,15 +48,18 @@ class Piece:
     broken: bool = False
     """Whether it says that the engine gave up."""
 
-    whole: bool = False
-    """Whether the event itself holds all of the answer so far, not only what it adds."""
+    whole: bool | None = False
+    """Whether the event itself holds all of the answer so far, not only what it adds; None if
+    nothing was before it, so that it cannot be told."""
 
 
 class UnreadableEventError(ValueError):
     """An event is not what such streams consist of."""
 
 
-class _Delta(msgspec.Struct):
+class Delta(msgspec.Struct):
+    """What a chunk of a chat adds."""
+
     role: str | None = None
     content: str | None = None
     reasoning_content: object = None
@@ -66,20 +67,34 @@ class _Delta(msgspec.Struct):
     tool_calls: object = None
     function_call: object = None
 
+    def only_text(self) -> bool:
+        """Whether it is text and nothing else."""
+        return not (
+            self.role
+            or self.tool_calls
+            or self.function_call
+            or self.reasoning
+            or self.reasoning_content
+        )
 
-class _Choice(msgspec.Struct):
-    delta: _Delta | None = None
+
+class Choice(msgspec.Struct):
+    """The one answer in a chunk."""
+
+    delta: Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
     token_ids: list[int] | None = None
     prompt_token_ids: msgspec.Raw = msgspec.Raw(_NULL)
 
 
-class _Chunk(msgspec.Struct):
+class Chunk(msgspec.Struct):
+    """A chunk of the OpenAI APIs."""
+
     id: str | None = None
     created: float | None = None
     model: str | None = None
-    choices: list[_Choice] | None = None
+    choices: list[Choice] | None = None
     usage: Usage | None = None
     prompt_token_ids: msgspec.Raw = msgspec.Raw(_NULL)
     error: object = None
@@ -131,7 +146,7 @@ class _LlamacppEvent(msgspec.Struct):
     error: object = None
 
 
-_CHUNK: Final = msgspec.json.Decoder(_Chunk)
+_CHUNK: Final = msgspec.json.Decoder(Chunk)
 _SGLANG: Final = msgspec.json.Decoder(_SglangEvent)
 _TGI: Final = msgspec.json.Decoder(_TgiEvent)
 _LLAMACPP: Final = msgspec.json.Decoder(_LlamacppEvent)
@@ -146,10 +161,10 @@ class Reader:
         api: Whose they are.
     """
 
-    __slots__ = ("_api", "_chars", "_ids", "_tokens")
+    __slots__ = ("_chars", "_ids", "_tokens", "api")
 
     def __init__(self, api: Api) -> None:
-        self._api = api
+        self.api = api
         self._chars = self._ids = self._tokens = 0
 
     def read(self, payload: bytes) -> Piece:
@@ -158,10 +173,10 @@ class Reader:
         Raises:
             UnreadableEventError: It is none of that API's.
         """
-        api = self._api
+        api = self.api
         try:
             if api is Api.CHAT or api is Api.COMPLETIONS:
-                return _openai(_CHUNK.decode(payload))
+                return of_chunk(_CHUNK.decode(payload))
             if api is Api.SGLANG:
                 return self._sglang(_SGLANG.decode(payload))
             if api is Api.TGI:
@@ -174,6 +189,7 @@ class Reader:
         """Its events hold all of the answer so far, unless it was started so that they do not."""
         meta = event.meta_info or _Meta()
         text, ids = event.text or "", event.output_ids
+        before = self._tokens
         whole = ids is None or len(ids) == meta.completion_tokens
         if whole:
             text, self._chars = text[self._chars :], len(text)
@@ -188,7 +204,7 @@ class Reader:
             usage=Usage(meta.prompt_tokens, meta.completion_tokens),
             stream_id=meta.id,
             broken=event.error is not None or finish in _GAVE_UP,
-            whole=whole,
+            whole=whole if before else None,
         )
 
     def _llamacpp(self, event: _LlamacppEvent) -> Piece:
@@ -208,7 +224,8 @@ class Reader:
         return new
 
 
-def _openai(chunk: _Chunk) -> Piece:
+def of_chunk(chunk: Chunk) -> Piece:
+    """What a chunk says."""
     piece = Piece(
         usage=chunk.usage,
         stream_id=chunk.id,
@@ -235,7 +252,7 @@ def _openai(chunk: _Chunk) -> Piece:
     return piece
 
 
-def _delta(delta: _Delta, piece: Piece) -> str | None:
+def _delta(delta: Delta, piece: Piece) -> str | None:
     piece.role = delta.role is not None
     if delta.tool_calls or delta.function_call:
         piece.obstacle = Reason.TOOL_CALL

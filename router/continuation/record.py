@@ -76,8 +76,8 @@ class Record:
         """Why the answer ended, if the client was told."""
         self.usage_told = False
         """Whether the client was told the usage."""
-        self.whole = False
-        """Whether each event holds all of the answer so far."""
+        self.whole: bool | None = None
+        """Whether each event holds all of the answer so far; None as long as there was but one."""
         self.done = False
         """Whether the client was told that nothing more comes."""
         self.obstacle: Reason | None = None
@@ -106,7 +106,7 @@ class Record:
         if piece.prompt_ids is not None:
             self.know_prompt(piece.prompt_ids)
         self.role = self.role or piece.role
-        self.whole = piece.whole
+        self.whole = piece.whole if self.whole is None else self.whole
         self.obstacle = self.obstacle or piece.obstacle
         self.finish = piece.finish or self.finish
         if piece.tokens or piece.text:

@@ -35,6 +35,7 @@ class Stitch:
 
     __slots__ = (
         "_again",
+        "_deferred",
         "_kept_tokens",
         "_may_leak",
         "_pending",
@@ -74,6 +75,7 @@ class Stitch:
         self._seam = Seam(record.text, stops, keeps_stop=keeps_stop)
         self._kept_tokens = record.tokens
         self._pending = 0
+        self._deferred: Piece | None = None
         self._rest = b""
 
     def passed(self, data: bytes) -> bytes:
@@ -114,6 +116,14 @@ class Stitch:
 
     def _reword(self, source: dict[str, object], piece: Piece) -> bytes:
         record = self.record
+        if record.whole is None:
+            record.whole = piece.whole
+            if record.whole is None and piece.finish is None:
+                self._deferred = piece
+                return b""
+        if self._deferred is not None:
+            _put_before(self._deferred, piece)
+            self._deferred = None
         if self._may_leak and piece.text:
             self._may_leak = False
             if record.text in piece.text:
@@ -193,6 +203,14 @@ class Stitch:
 
 _BLANKS: Final = " \t\r\n\v\f\u00a0\u3000\ufffd"
 """What may be written otherwise behind a seam than it was before."""
+
+
+def _put_before(first: Piece, second: Piece) -> None:
+    """Let the second event say what the first says, too."""
+    second.text = first.text + second.text
+    second.tokens += first.tokens
+    if second.ids is not None:
+        second.ids = [*(first.ids or []), *second.ids]
 
 
 def _common(first: str, second: str) -> int:

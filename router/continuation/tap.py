@@ -1,15 +1,17 @@
 """What stands between a stream and its client, so that the stream can be continued if it breaks.
 
-Nothing is parsed as long as nothing breaks: whole events are passed on and their bytes are
-remembered. Only when these grow too many are they folded into the text and the tokens that they
-tell. Half an event is held back until its other half comes, so that the client never has one.
+Nothing is read as long as nothing breaks: whole events are passed on, and their bytes are
+remembered, packed when they grow many. Half an event is held back until its other half comes, so
+that the client never has one.
 """
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
+from zlib import compress, decompress
 
+from router.continuation.bulk import absorb
 from router.continuation.events import DONE, payload, split, whole_until
 from router.continuation.pieces import Reader, UnreadableEventError
 from router.continuation.reasons import Reason
@@ -22,8 +24,12 @@ if TYPE_CHECKING:
 MAX_EVENT_BYTES: Final = 1 << 20
 """Half an event longer than this is passed on, and the stream cannot be continued any more."""
 
-FOLD_AT_BYTES: Final = 16 * 1024
-"""So many bytes of events are remembered before they are folded: sixty tokens or so."""
+PACK_AT_BYTES: Final = 32 * 1024
+"""So many bytes of events are remembered as they came before they are packed. The events of a
+stream differ in so little that one takes ten to fifteen bytes then."""
+
+_UNPACKED_EVENTS: Final = 4
+"""The last reads are left as they came: the end of an answer is looked for in them."""
 
 _BLOCK_BYTES: Final = 8 * 1024
 """What is taken from the budget at a time."""
@@ -33,9 +39,13 @@ _DONE_END: Final = b"[DONE]\n\n"
 _ERROR: Final = b'{"error"'
 _ABORT: Final = b':"abort"'
 
+_OVERHEAD_BYTES: Final = 2048
+"""Of the tap itself, its record and the objects that hold the bytes."""
+
 _IDS: Final = b'token_ids":['
 _TOKEN_IDS: Final = re.compile(rb'token_ids":\[[0-9, ]*\]')
 """The tokens of a chunk or a prompt. A string cannot look like it: its quotes are escaped."""
+_NO_IDS: Final = b'token_ids":null'
 
 
 class Tap:
@@ -52,6 +62,8 @@ class Tap:
         "_budget",
         "_kept",
         "_kept_bytes",
+        "_packed",
+        "_packed_bytes",
         "_reader",
         "_rest",
         "_room",
@@ -65,6 +77,7 @@ class Tap:
 
     def __init__(self, api: Api, *, strips_ids: bool, budget: Budget, stream_bytes: int) -> None:
         self.record = Record()
+        """What was passed on, once :meth:`settle` was called."""
         self.broken = False
         """Whether an event told that the engine gave up. That event is not passed on."""
         self.lost: Reason | None = None
@@ -76,6 +89,8 @@ class Tap:
         self._rest = b""
         self._kept: list[bytes] = []
         self._kept_bytes = 0
+        self._packed: list[bytes] = []
+        self._packed_bytes = 0
         self._room = 0
         self._taken = 0
 
@@ -93,20 +108,40 @@ class Tap:
         self._kept_bytes += len(data)
         if self._kept_bytes > self._room:
             self._make_room()
-        if self._strips_ids and _IDS in data:
-            return _TOKEN_IDS.sub(b'token_ids":null', data)
-        return data
+        return _without_ids(data) if self._strips_ids else data
+
+    @property
+    def complete(self) -> bool:
+        """Whether the last events that were passed on tell why the answer ended."""
+        if self.lost is not None:
+            return False
+        reader = Reader(self._reader.api)
+        events = [event for data in self._kept[-_UNPACKED_EVENTS:] for event in split(data)]
+        try:
+            return any(
+                reader.read(data).finish is not None
+                for data in map(payload, events)
+                if data and data != DONE
+            )
+        except UnreadableEventError:
+            return False
 
     def settle(self) -> None:
         """Read all that is remembered; :attr:`record` is true to what was passed on then."""
-        self._fold()
+        raw = b"".join([*map(decompress, self._packed), *self._kept])
+        self._forget()
         self._rest = b""
+        if self.lost is None:
+            try:
+                absorb(raw, self._reader, self.record)
+            except UnreadableEventError:
+                self._lose(Reason.UNREADABLE_STREAM)
 
     def close(self) -> None:
         """Forget everything, and return what was taken from the budget."""
         self._budget.give_back(self._taken)
         self._taken = self._room = 0
-        self._kept.clear()
+        self._forget()
 
     # -- inside -------------------------------------------------------------------------------
 
@@ -120,84 +155,109 @@ class Tap:
             self._lose(Reason.UNREADABLE_STREAM)
             end, self._rest = len(data), b""
         whole = data[:end]
-        if not whole:
-            return b""
-        if self.lost is None and (_ERROR in whole or _ABORT in whole or DONE in whole):
+        if self.lost is None and (_ERROR in whole or _ABORT in whole):
             whole = self._until_broken(whole)
-        elif self.lost is None:
-            self._kept.append(whole)
-            self._kept_bytes += len(whole)
-            if self._kept_bytes > self._room:
-                self._make_room()
-        return _TOKEN_IDS.sub(b'token_ids":null', whole) if self._strips_ids else whole
+        elif whole and self._keep(whole) and DONE in whole and not self.complete:
+            whole = self._without_done(whole)
+        return _without_ids(whole) if self._strips_ids else whole
+
+    def _keep(self, data: bytes) -> bool:
+        """Remember events; returns whether they are remembered."""
+        if self.lost is not None:
+            return False
+        self._kept.append(data)
+        self._kept_bytes += len(data)
+        if self._kept_bytes > self._room:
+            self._make_room()
+        return self.lost is None
 
     def _until_broken(self, whole: bytes) -> bytes:
-        """Read events one by one; returns those before one that tells of a failure."""
-        self._fold()
+        """The events before the first that tells of a failure."""
+        reader = Reader(self._reader.api)
         passed: list[bytes] = []
         for event in split(whole):
-            if self._gives_up(event):
-                self.broken = True
-                self._rest = b""
-                break
-            passed.append(event)
-        return b"".join(passed) if self.broken else whole
-
-    def _gives_up(self, event: bytes) -> bool:
-        """Read one event; whether it says that the engine gave up, or ends before the answer."""
-        data = payload(event)
-        if data == DONE:
-            self.record.done = self.record.finish is not None
-            return self.lost is None and not self.record.done
-        if data and self.lost is None:
+            data = payload(event)
             try:
-                piece = self._reader.read(data)
+                broken = bool(data) and data != DONE and reader.read(data).broken
             except UnreadableEventError:
                 self._lose(Reason.UNREADABLE_STREAM)
-                return False
-            if piece.broken:
-                return True
-            self.record.take(piece)
-        return False
+                return whole
+            if broken:
+                return self._break_off(passed)
+            passed.append(event)
+        self._keep(whole)
+        return whole
+
+    def _without_done(self, whole: bytes) -> bytes:
+        """The events before one that says that all is done, though the answer has not ended."""
+        self._kept.pop()
+        self._kept_bytes -= len(whole)
+        events = split(whole)
+        done = next((at for at, event in enumerate(events) if payload(event) == DONE), None)
+        if done is None:
+            self._keep(whole)  # the answer itself speaks of it
+            return whole
+        return self._break_off(events[:done])
+
+    def _break_off(self, events: list[bytes]) -> bytes:
+        self.broken = True
+        self._rest = b""
+        passed = b"".join(events)
+        if passed:
+            self._keep(passed)
+        return passed
 
     def _make_room(self) -> None:
-        """Fold what is remembered, or take more of the budget."""
+        """Pack what is remembered, or take more of the budget."""
         if self.lost is not None:
-            self._kept.clear()
-            self._kept_bytes = 0
+            self._forget()
             return
-        size = self.record.size_bytes + self._kept_bytes
-        if self._kept_bytes > FOLD_AT_BYTES or size > self._stream_bytes:
-            self._fold()
-        self._account()
-
-    def _account(self) -> None:
-        """Have as much of the budget as is needed."""
-        if self.lost is not None:
-            return
-        size = self.record.size_bytes
-        if size > self._stream_bytes:
+        if self._kept_bytes > PACK_AT_BYTES:
+            self._pack()
+        held = self._packed_bytes + self._kept_bytes + _OVERHEAD_BYTES
+        if held > self._stream_bytes:
+            self._pack()
+            held = self._packed_bytes + self._kept_bytes + _OVERHEAD_BYTES
+        if held > self._stream_bytes:
             self._lose(Reason.STREAM_BYTES)
             return
-        needed = size + self._kept_bytes + _BLOCK_BYTES
-        if needed > self._taken or needed + 4 * _BLOCK_BYTES < self._taken:
+        self._take(held + _BLOCK_BYTES)
+
+    def _take(self, needed: int) -> None:
+        """Have as much of the budget as is needed, and give back what is not."""
+        if needed > self._taken or needed + 2 * _BLOCK_BYTES < self._taken:
             if not self._budget.take(needed - self._taken):
                 self._lose(Reason.TOTAL_BYTES)
                 return
             self._taken = needed
-        self._room = self._taken - size
+        self._room = min(self._taken - self._packed_bytes - _OVERHEAD_BYTES, PACK_AT_BYTES)
 
-    def _fold(self) -> None:
-        kept, self._kept = self._kept, []
-        self._kept_bytes = 0
-        if self.lost is None:
-            for event in (event for data in kept for event in split(data)):
-                if self._gives_up(event):
-                    self._lose(Reason.UNREADABLE_STREAM)
-                    break
-            self.record.compact()
+    def _pack(self) -> None:
+        packed = self._kept[:-_UNPACKED_EVENTS]
+        if packed:
+            block = compress(b"".join(packed), 1)
+            self._packed.append(block)
+            self._packed_bytes += len(block)
+            del self._kept[:-_UNPACKED_EVENTS]
+            self._kept_bytes = sum(map(len, self._kept))
+
+    def _forget(self) -> None:
+        self._kept.clear()
+        self._packed.clear()
+        self._kept_bytes = self._packed_bytes = 0
 
     def _lose(self, reason: Reason) -> None:
         self.lost = reason
         self.close()
         self.record = Record()
+
+
+def _without_ids(data: bytes) -> bytes:
+    """``data`` without the tokens that its events tell."""
+    at = data.find(_IDS)
+    if at < 0:
+        return data
+    end = data.find(b"]", at)
+    if data.find(_IDS, end) >= 0:
+        return _TOKEN_IDS.sub(_NO_IDS, data)
+    return b"%b%b%b" % (data[:at], _NO_IDS, data[end + 1 :])

@@ -195,8 +195,9 @@ class _SglangWording:
             source["output_ids"] = record.ids.tolist() if record.whole else piece.ids or []
         else:
             source.pop("output_ids", None)
+        if record.stream_id is not None:
+            meta["id"] = record.stream_id
         meta |= {
-            "id": record.stream_id,
             "prompt_tokens": record.prompt_tokens or 0,
             "completion_tokens": record.tokens,
         }
