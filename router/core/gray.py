@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from policies.forecast import Speed
+    from policies.speed import Speed
 
 STANDARD_STREAMS: Final = 16
 STANDARD_CONTEXT_TOKENS: Final = 32_768

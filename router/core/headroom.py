@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from policies.forecast import Speed
+    from policies.speed import Speed
 
 UTILISATION: Final = 0.8
 """Share of its time that a replica can spend on prefills beside its streams."""

@@ -24,6 +24,8 @@ class State(StrEnum):
     """Where a request is."""
 
     ARRIVED = "arrived"
+    HELD = "held"
+    """It waits in the router for a better moment."""
     SENT = "sent"
     RELAYING = "relaying"
     DONE = "done"
@@ -72,6 +74,8 @@ class Request:
         "driver",
         "facts",
         "first_byte_s",
+        "lost",
+        "number",
         "request_id",
         "state",
         "status",
@@ -85,6 +89,10 @@ class Request:
         self.facts = facts
         self.arrived_s = arrived_s
         self.driver = driver
+        self.number = 0
+        """Its running number; set by the dispatcher."""
+        self.lost = False
+        """Whether it must miss its objective, wherever it goes."""
         self.state = State.ARRIVED
         self.attempt: Attempt | None = None
         self.attempts = 0
@@ -101,7 +109,14 @@ class Request:
 class Attempt:
     """One try of one request on one replica."""
 
-    __slots__ = ("output_tokens", "replica", "request", "started_s")
+    __slots__ = (
+        "output_tokens",
+        "predicted_e2e_s",
+        "predicted_ttft_s",
+        "replica",
+        "request",
+        "started_s",
+    )
 
     def __init__(self, request: Request, replica: Replica, started_s: float) -> None:
         self.request = request
@@ -109,6 +124,10 @@ class Attempt:
         self.started_s = started_s
         self.output_tokens = 0
         """Tokens streamed so far."""
+        self.predicted_ttft_s: float | None = None
+        """Time from sending to the first token, as it was expected then."""
+        self.predicted_e2e_s: float | None = None
+        """Time from sending to the end, as it was expected then."""
 
     def __repr__(self) -> str:
         return f"<Attempt of {self.request.request_id} on {self.replica.name}>"

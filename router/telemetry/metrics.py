@@ -64,6 +64,7 @@ class Metrics:
 
 def _dispatcher_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
     seen = dispatcher.counters
+    chooser = dispatcher.chooser
     yield from gauges(
         "pointsman_open_requests",
         "Requests that were routed and have not ended; 0 when nothing goes on.",
@@ -93,13 +94,13 @@ def _dispatcher_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
         "pointsman_policy_choices",
         "Choices of a replica, by the reason that the policy gave; fallback: the policy failed.",
         ["reason"],
-        [((reason,), count) for reason, count in seen.choices.items()],
+        [((reason,), count) for reason, count in chooser.reasons.items()],
     )
     yield from counters(
         "pointsman_policy_errors",
         "Times that the policy raised or chose what it was not offered; see the log.",
         _NONE,
-        [((), seen.policy_errors)],
+        [((), chooser.errors)],
     )
 
 

@@ -14,6 +14,7 @@ from policies.base import Choice, RequestFacts
 from policies.cache_aware import CacheAware
 from policies.dynamo_kv import DynamoKv
 from policies.forecast import Clock, Forecast, Speed
+from policies.least_estimated_completion import LeastEstimatedCompletion
 from policies.least_kv import LeastKv
 from policies.least_load import LeastLoad
 from policies.least_queue import LeastQueue
@@ -32,6 +33,7 @@ BUILT_IN = [
     CacheAware,
     DynamoKv,
     LMetric,
+    LeastEstimatedCompletion,
     LeastKv,
     LeastLoad,
     LeastQueue,

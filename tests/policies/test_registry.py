@@ -80,6 +80,7 @@ def test_built_in_policies_are_listed_through_entry_points():
     assert built_in == [
         "cache_aware",
         "dynamo_kv",
+        "least_estimated_completion",
         "least_kv",
         "least_load",
         "least_queue",

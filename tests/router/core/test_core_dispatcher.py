@@ -9,7 +9,8 @@ import pytest
 from policies.base import Choice, RequestFacts
 from policies.least_requests import LeastRequests
 from router.core.actions import Abort, Cancel, Refuse, Send
-from router.core.dispatcher import MAX_REASONS, Dispatcher, Limits
+from router.core.chooser import MAX_REASONS
+from router.core.dispatcher import Dispatcher, Limits
 from router.core.fleet import FleetState
 from router.core.replica import Replica
 from router.core.request import Failure, Request, State
@@ -89,7 +90,7 @@ def test_a_request_is_sent_relayed_and_done():
     assert (replica.in_flight, replica.in_flight_prompt_tokens) == (0, 0)
     assert (replica.in_flight_output_tokens, replica.dispatched_total) == (0, 1)
     assert dispatcher.open == set()
-    assert dispatcher.counters.choices == {"fewest_requests": 1}
+    assert dispatcher.chooser.reasons == {"fewest_requests": 1}
 
 
 def test_a_connection_that_fails_before_the_answer_goes_to_another_replica():
@@ -228,8 +229,8 @@ def test_a_policy_that_misbehaves_costs_no_request(answer, error):
     first = sent(dispatcher, "q1", model="m")
     second = sent(dispatcher, "q2", model="m")
     assert {first.replica.name, second.replica.name} == {"a", "b"}
-    assert dispatcher.counters.policy_errors == 2
-    assert dispatcher.counters.choices == {"fallback": 2}
+    assert dispatcher.chooser.errors == 2
+    assert dispatcher.chooser.reasons == {"fallback": 2}
     assert [type(raised) for raised in ends.errors] == [error, error]
 
 
@@ -241,7 +242,7 @@ def test_a_policy_that_picks_whom_the_request_failed_on_is_corrected():
     assert attempt.replica.name == "a"
     (again,) = dispatcher.attempt_failed(attempt, Failure.CONNECT, 11.0)
     assert again.attempt.replica.name == "b"
-    assert dispatcher.counters.choices == {"always a": 1, "fallback": 1}
+    assert dispatcher.chooser.reasons == {"always a": 1, "fallback": 1}
 
 
 def test_reasons_without_end_are_counted_as_other():
@@ -250,8 +251,8 @@ def test_reasons_without_end_are_counted_as_other():
     dispatcher, _ = build("a", policy=policy)
     for number in range(MAX_REASONS + 20):
         sent(dispatcher, f"q{number}", model="m")
-    assert dispatcher.counters.choices["other"] == 20
-    assert len(dispatcher.counters.choices) == MAX_REASONS + 1
+    assert dispatcher.chooser.reasons["other"] == 20
+    assert len(dispatcher.chooser.reasons) == MAX_REASONS + 1
 
 
 def test_a_sample_is_passed_on_and_expires():

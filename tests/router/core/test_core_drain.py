@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.forecast import Speed
+from policies.speed import Speed
 from router.core.drain import DrainRefusedError, DrainSettings, Unit, check_drain, rolling_order
 from router.core.headroom import Capacity, Headroom, Load, Rate, capacity, headroom
 

@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from policies.forecast import Speed
+from policies.speed import Speed
 from router.core.gray import GraySettings, GrayWatch, standard_prefill_s, standard_step_s
 from router.core.pace_meter import PaceMeter
 

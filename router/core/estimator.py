@@ -1,0 +1,210 @@
+"""Keeps a forecast of each replica: what is charged to it, and what is learned of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from policies.forecast import Clock, Forecast, Prefill, Stream
+from router.core.accuracy import Accuracy
+from router.core.lengths import Lengths
+from router.core.pace import Pace
+
+if TYPE_CHECKING:
+    from policies.base import RequestFacts
+    from policies.survival import Survival
+    from router.core.replica import Replica
+    from router.core.request import Attempt
+
+COMFORTABLE_S = 3.0
+"""A stream that is so far ahead of its objective is not brought to miss it by a prefill."""
+
+NORMAL_STEPS = 4.0
+"""Without an objective a token should not take longer than so many steps of now."""
+
+LEARN_KV_FROM = 0.05
+"""Share of the KV cache from which on its use tells how much of it is shared."""
+
+LEARN_KV = 0.2
+"""Share of what a sample tells of that which is believed."""
+
+LATE_PREFILL = 1.5
+"""The prefill of an answer that is not streamed is taken for done after so many times as long as
+expected: it gives no sign of its own."""
+
+MAX_LENGTHS = 256
+"""Models whose lengths are learned apart; names beyond share those of no model."""
+
+
+class Estimator:
+    """Charges each request to its replica when it is sent, and learns from what passes by.
+
+    All of it is this router's own bookkeeping: a metrics page that is late, frozen or missing
+    takes nothing away but the sight of what others send there.
+    """
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.ttft = Accuracy()
+        """Errors of predicted times to first token."""
+        self.e2e = Accuracy()
+        """Errors of predicted times to the end of the answer."""
+        self._lengths: dict[str | None, Lengths] = {}
+        self._paces: dict[Replica, Pace] = {}
+
+    def joined(self, replica: Replica) -> None:
+        """A replica came, or came back with another engine: nothing of it is known."""
+        if replica.forecast is None:
+            replica.forecast = Forecast(self.clock)
+            self._paces[replica] = Pace(replica.forecast)
+
+    def left(self, replica: Replica) -> None:
+        """A replica will not be seen again."""
+        self._paces.pop(replica, None)
+
+    def survival(self, facts: RequestFacts) -> Survival:
+        """The law of lengths that an answer to this request is expected to follow."""
+        return self._lengths_of(facts.model).survival
+
+    def sent(self, attempt: Attempt, now: float) -> None:
+        """A request goes to a replica: it is charged at once."""
+        replica, facts = attempt.replica, attempt.request.facts
+        self.joined(replica)
+        forecast = self._paces[replica].forecast
+        tokens = facts.prompt_tokens
+        cached = min(facts.cached.get(replica.name, 0), tokens - 1) if facts.cached else 0
+        new_tokens = max(tokens - cached, 1)
+        time_s = forecast.speed.prefill_time_s(new_tokens, cached)
+        tpot_s = facts.tpot_slo_s
+        prefill = Prefill(
+            now,
+            new_tokens,
+            cached,
+            time_s,
+            NORMAL_STEPS * forecast.step_s if tpot_s is None else tpot_s,
+            self.survival(facts),
+        )
+        forecast.version += 1
+        forecast.prefills[attempt] = prefill
+        forecast.prefill_s += time_s
+        forecast.prefill_tokens += new_tokens
+        forecast.context_tokens += tokens
+        forecast.waiting_tokens += tokens
+        replica.in_flight_prefills += 1
+        replica.in_flight_prefill_tokens += new_tokens
+
+    def progress(self, attempt: Attempt, tokens: int, now: float) -> None:
+        """``tokens`` more were streamed; the first time: the prefill is done."""
+        pace = self._paces[attempt.replica]
+        forecast = pace.forecast
+        stream = forecast.streams.get(attempt)
+        if stream is None:
+            prefill = forecast.prefills.get(attempt)
+            if prefill is None or not attempt.request.facts.streamed:
+                return
+            self._seen_first(attempt, now)
+            pace.first_token(prefill, now)
+            stream = self._begin(forecast, attempt, prefill, now)
+            forecast.tight[attempt] = stream
+        stream.tokens += tokens
+        stream.seen_s = now
+        stream.context_tokens += tokens
+        forecast.context_tokens += tokens
+        pace.progress(attempt, stream, now)
+        if attempt in forecast.tight and stream.debt_s(now, stream.tokens) < -COMFORTABLE_S:
+            del forecast.tight[attempt]
+
+    def closed(self, attempt: Attempt, now: float, *, whole: bool) -> None:
+        """An attempt ended; ``whole``: at the end of its answer."""
+        pace = self._paces[attempt.replica]
+        forecast = pace.forecast
+        forecast.version += 1
+        prefill = forecast.prefills.get(attempt)
+        if prefill is not None:
+            self._prefilled(forecast, attempt, prefill, now)
+            forecast.context_tokens -= attempt.request.facts.prompt_tokens
+            return
+        stream = forecast.streams.pop(attempt, None)
+        if stream is None:
+            return
+        forecast.tight.pop(attempt, None)
+        forecast.context_tokens -= stream.context_tokens
+        pace.gone(attempt)
+        if whole and attempt.request.facts.streamed and stream.tokens:
+            self._lengths_of(attempt.request.facts.model).ended(stream.tokens)
+            if attempt.predicted_e2e_s is not None:
+                self.e2e.observe(attempt.predicted_e2e_s, now - attempt.started_s)
+
+    def sampled(self, replica: Replica) -> None:
+        """The gauges of a replica were read."""
+        forecast = replica.forecast
+        if forecast is None:
+            return
+        occupancy, kv_tokens = replica.kv_occupancy, replica.kv_tokens
+        if occupancy is not None and kv_tokens is not None:
+            held_tokens = forecast.context_tokens - forecast.waiting_tokens
+            if held_tokens > LEARN_KV_FROM * kv_tokens:
+                share = min(max(occupancy * kv_tokens / held_tokens, 0.02), 1.2)
+                forecast.kv_share += LEARN_KV * (share - forecast.kv_share)
+        if replica.running is not None and replica.waiting is not None:
+            own = max(replica.in_flight - replica.unseen, 0)
+            foreign = max(replica.running + replica.waiting - own, 0)
+            waiting = min(foreign, replica.waiting)
+            # an answer of ours that ended during the look is no stranger: two looks must agree
+            forecast.foreign_waiting = min(waiting, forecast.foreign_seen)
+            forecast.foreign_streams = (
+                min(foreign, forecast.foreign_seen) - forecast.foreign_waiting
+            )
+            forecast.foreign_seen = foreign
+
+    def tick(self, now: float) -> None:
+        """Time has passed: prefills that give no sign are taken for done."""
+        for pace in self._paces.values():
+            forecast = pace.forecast
+            while forecast.prefills:
+                attempt, prefill = next(iter(forecast.prefills.items()))
+                began_s = max(prefill.sent_s, forecast.prefilled_s)
+                if attempt.request.facts.streamed or now - began_s < LATE_PREFILL * prefill.time_s:
+                    break
+                self._begin(forecast, attempt, prefill, now)
+                pace.unseen_prefill(now)
+
+    def predict_e2e_s(self, attempt: Attempt, ttft_s: float) -> float:
+        """Time from sending to the end of the answer, as it is expected now."""
+        facts, forecast = attempt.request.facts, attempt.replica.forecast
+        tokens = self.survival(facts).mean_tokens
+        if facts.max_output_tokens is not None:
+            tokens = min(tokens, facts.max_output_tokens)
+        return ttft_s + (tokens - 1) * (forecast.step_s if forecast is not None else 0.0)
+
+    def _seen_first(self, attempt: Attempt, now: float) -> None:
+        if attempt.predicted_ttft_s is not None:
+            self.ttft.observe(attempt.predicted_ttft_s, now - attempt.started_s)
+
+    def _begin(self, forecast: Forecast, attempt: Attempt, prefill: Prefill, now: float) -> Stream:
+        """A prefill is done: from now on it is a stream."""
+        forecast.version += 1
+        self._prefilled(forecast, attempt, prefill, now)
+        prompt_tokens = attempt.request.facts.prompt_tokens
+        stream = Stream(now, now, 0, prompt_tokens, prefill.tpot_s, prefill.survival)
+        forecast.streams[attempt] = stream
+        return stream
+
+    def _prefilled(
+        self, forecast: Forecast, attempt: Attempt, prefill: Prefill, now: float
+    ) -> None:
+        del forecast.prefills[attempt]
+        forecast.prefill_s = forecast.prefill_s - prefill.time_s if forecast.prefills else 0.0
+        forecast.prefill_tokens -= prefill.new_tokens
+        forecast.waiting_tokens -= attempt.request.facts.prompt_tokens
+        forecast.prefilled_s = now
+        replica = attempt.replica
+        replica.in_flight_prefills -= 1
+        replica.in_flight_prefill_tokens -= prefill.new_tokens
+
+    def _lengths_of(self, model: str | None) -> Lengths:
+        lengths = self._lengths.get(model)
+        if lengths is None:
+            if len(self._lengths) >= MAX_LENGTHS:
+                model = None
+            lengths = self._lengths.setdefault(model, Lengths())
+        return lengths
