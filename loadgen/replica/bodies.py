@@ -25,7 +25,9 @@ class Sampling(msgspec.Struct, kw_only=True):
     """What chat and completions have in common."""
 
     model: str | None = None
-    max_tokens: int | None = None
+    max_tokens: int | msgspec.UnsetType | None = msgspec.UNSET
+    """An explicit null asks for as many as there is room for; nothing, for the default."""
+
     min_tokens: int | None = None
     stop: str | list[str] | None = None
     stop_token_ids: list[int] | None = None
@@ -36,6 +38,11 @@ class Sampling(msgspec.Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
     cache_salt: str | None = None
+
+    @property
+    def most_tokens(self) -> int | None:
+        """The ``max_tokens`` that the request names, if any."""
+        return None if self.max_tokens is msgspec.UNSET else self.max_tokens
 
 
 class CompletionBody(Sampling, kw_only=True):

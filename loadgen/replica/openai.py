@@ -52,7 +52,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         continue_final_message=continues,
     )
     _refuse_guided(body)
-    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    asked = body.most_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     top = (body.top_logprobs or 0) if body.logprobs else None
     job = accept(replica, request, body, prompt, asked=asked, default=None)
     return await respond(
@@ -69,7 +69,8 @@ async def completions(request: web.Request) -> web.StreamResponse:
     if body.echo:
         raise Refusal(400, "echo is not simulated", param="echo")
     prompt = prompts.of_completion(body.prompt)
-    job = accept(replica, request, body, prompt, asked=body.max_tokens, default=16)
+    default = 16 if body.max_tokens is msgspec.UNSET else None
+    job = accept(replica, request, body, prompt, asked=body.most_tokens, default=default)
     options = _options(body, body.logprobs)
     return await respond(request, replica, job, COMPLETION, options, streams=bool(body.stream))
 
