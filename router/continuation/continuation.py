@@ -8,7 +8,8 @@ The owner sends requests and moves bytes; this says which, and what the client g
                                  long as nothing was relayed
     passed(data)                 bytes of the stream, without the framing of HTTP, in; bytes for the
                                  client out
-    broken                       after each: the engine gave up inside of the stream; drop it
+    broken                       after each that did not return ``data`` itself: the engine gave up
+                                 inside of the stream; drop it
     ended                        after each: the answer is complete though the engine writes on
     complete                     when the stream ended: whether that was its end
     resume(engine)               it broke: the next request, the bytes that end the stream after
@@ -37,6 +38,8 @@ from router.continuation.tap import Tap
 from router.continuation.wording import wording
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from router.continuation.budget import Budget
     from router.continuation.record import Record
     from router.continuation.wish import Wish
@@ -59,14 +62,20 @@ class Continuation:
         stream_bytes: So much may be remembered of this one.
     """
 
-    __slots__ = ("_budget", "_stitch", "_stream_bytes", "_tap", "_wish")
+    __slots__ = ("_budget", "_over", "_stitch", "_stream_bytes", "_tap", "_wish", "passed")
+
+    passed: Callable[[bytes], bytes]
+    """What the client gets of the next bytes of the stream; may be nothing. Another function after
+    each :meth:`start` and :meth:`resume`, so that a chunk costs one call."""
 
     def __init__(self, wish: Wish, budget: Budget, stream_bytes: int) -> None:
         self._wish = wish
         self._budget = budget
         self._stream_bytes = stream_bytes
         self._tap = self._new_tap(strips_ids=False)
+        self.passed = self._tap.passed
         self._stitch: Stitch | None = None
+        self._over = False
 
     def start(self, engine: str | None) -> bytes:
         """The body of a first request.
@@ -77,14 +86,9 @@ class Continuation:
         body, strips_ids = first_body(self._wish, engine)
         self._tap.close()
         self._tap = self._new_tap(strips_ids=strips_ids)
+        self.passed = self._tap.passed
         self._tap.record.lag_chars = lag_chars(self._wish, engine)
         return body
-
-    def passed(self, data: bytes) -> bytes:
-        """What the client gets of ``data``, the next bytes of the stream; may be nothing."""
-        if self._stitch is None:
-            return self._tap.passed(data)
-        return self._stitch.passed(data)
 
     @property
     def broken(self) -> bool:
@@ -105,8 +109,8 @@ class Continuation:
     def complete(self) -> bool:
         """Whether the answer's end was passed on; also true if nobody looked (:attr:`lost`)."""
         if self._stitch is not None:
-            return self._record.finish is not None
-        return self._tap.complete or self._tap.lost is not None
+            return self._over or self._record.finish is not None
+        return self._over or self._tap.complete or self._tap.lost is not None
 
     def resume(self, engine: str | None) -> Resume | Ending | Reason:
         """How to go on with an answer that broke.
@@ -131,7 +135,7 @@ class Continuation:
         if isinstance(planned, Finished):
             words = wording(self._wish, record, crossed=False, drops_usage=drops)
             ending = words.ending(planned.finish, planned.stop)
-            record.finish, record.done = record.finish or planned.finish, True
+            self._over = record.done = True
             return Ending(ending)
         self._stitch = Stitch(
             self._wish,
@@ -140,6 +144,7 @@ class Continuation:
             drops_usage=drops,
             keeps_stop=keeps_stop(self._wish, engine),
         )
+        self.passed = self._stitch.passed
         record.lag_chars = lag_chars(self._wish, engine)
         return planned
 
