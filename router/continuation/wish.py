@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 
 class Api(Enum):
@@ -21,8 +22,7 @@ class Api(Enum):
     """llama.cpp's own ``/completion``"""
 
 
-@dataclass(slots=True, frozen=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """One streamed request whose answer may be continued."""
 
     api: Api
