@@ -72,7 +72,11 @@ class Relay:
         """Pass on bytes of the body, framing included, as the replica sent them."""
         if self._event_stream:
             self.tokens += data.count(EVENT)
-        self._send(self._framed(data))
+        if self._head:
+            data = self._head + data
+            self._head = b""
+        self.write(data)
+        self.sent_bytes += len(data)
         if self.tokens >= self.tell_at:
             self.tell_progress()
 
@@ -96,7 +100,8 @@ class Relay:
 
     def end(self) -> None:
         """The answer is complete."""
-        self.flush()
+        if self._head:
+            self.flush()
         if self.tokens:
             self.tell_progress()
 
@@ -114,10 +119,6 @@ class Relay:
         """Tell of the tokens that nobody was told of yet."""
         tokens, self.tokens, self.tell_at = self.tokens, 0, TOKENS_AT_ONCE
         self._tell(tokens)
-
-    def _framed(self, data: bytes) -> bytes:
-        """Bytes of the body as they go to the client."""
-        return data
 
     def _send(self, data: bytes) -> None:
         if self._head:
@@ -153,6 +154,10 @@ class ChunkingRelay(Relay):
 
     __slots__ = ()
 
+    def take(self, data: bytes) -> None:
+        """As :meth:`Relay.take`; each read becomes a chunk."""
+        super().take(_chunk(data))
+
     def end(self) -> None:
         """As :meth:`Relay.end`; the last chunk says so."""
         self.flush()
@@ -163,9 +168,6 @@ class ChunkingRelay(Relay):
         """As :meth:`Relay.interrupt`; there is room after each read."""
         del at_boundary
         super().interrupt(_chunk(event), at_boundary=True)
-
-    def _framed(self, data: bytes) -> bytes:
-        return _chunk(data)
 
 
 class PlainRelay(Relay):
@@ -184,15 +186,16 @@ class PlainRelay(Relay):
         super().__init__(head, write, tell, event_stream=event_stream)
         self._decoder = ChunkedBody()
 
+    def take(self, data: bytes) -> None:
+        """As :meth:`Relay.take`; what the chunks hold goes on."""
+        pieces: list[bytes] = []
+        self._decoder.decode(data, pieces)
+        super().take(b"".join(pieces))
+
     def interrupt(self, event: bytes, *, at_boundary: bool) -> None:
         """As :meth:`Relay.interrupt`; there is room everywhere."""
         del at_boundary
         super().interrupt(event, at_boundary=True)
-
-    def _framed(self, data: bytes) -> bytes:
-        pieces: list[bytes] = []
-        self._decoder.decode(data, pieces)
-        return b"".join(pieces)
 
 
 def way_to_client(
