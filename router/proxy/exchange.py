@@ -246,10 +246,12 @@ class Exchange:
             self._plane.sent_bytes_total += relay.sent_bytes
 
     def _tell_progress(self, tokens: int) -> None:
-        """Tell the dispatcher of tokens streamed."""
+        """Tell the dispatcher of tokens streamed; others may have waited for the first one."""
         attempt, plane = self._attempt, self._plane
         if attempt is not None:
-            plane.dispatcher.progress(attempt, tokens, plane.now())
+            actions = plane.dispatcher.progress(attempt, tokens, plane.now())
+            if actions:
+                plane.perform(actions)
 
     @property
     def _dialect(self) -> Dialect:
