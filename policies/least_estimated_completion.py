@@ -67,7 +67,7 @@ class LeastEstimatedCompletion:
     def __init__(
         self,
         *,
-        harm: float = 1.0,
+        harm: float = 2.5,
         wait: bool = True,
         most_harm: float = 0.3,
         most_queue_tokens: int = 8192,
