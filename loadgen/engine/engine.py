@@ -153,6 +153,11 @@ class Engine:
         """Factor on the time of every step."""
         return self._slowdown
 
+    def cached_tokens(self, keys: abc.Sequence[int]) -> int:
+        """Tokens that a prompt with these keys would find in the prefix cache."""
+        units = self._cache.pool.find(keys, len(keys))
+        return sum(unit.blocks for unit in units) * self._cache.block_tokens
+
     def generated(self, sequence: Sequence) -> int:
         """Output tokens that ``sequence`` has by now."""
         if sequence.state is State.DECODE:

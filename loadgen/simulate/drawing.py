@@ -95,7 +95,7 @@ def _draw_goodput(axes: Axes, by_policy: dict[str, list[Finished]]) -> None:
         if capacities:
             axes.axvline(median(capacities), color=line.colour, lw=1, ls=":")
         lines.append(line)
-    _finish(axes, "arrivals (requests/s)", "requests within SLO (%)")
+    finish(axes, "arrivals (requests/s)", "requests within SLO (%)")
     label_ends(axes, lines)
 
 
@@ -119,7 +119,7 @@ def _draw_ttft(axes: Axes, by_policy: dict[str, list[Finished]]) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
     axes.set_ylim(0, 101)
-    _finish(axes, "time to first token (at the highest rate)", "requests (%)")
+    finish(axes, "time to first token (at the highest rate)", "requests (%)")
     label_quantiles(axes, lines)
 
 
@@ -133,7 +133,7 @@ def _draw_loads(panels: Sequence[Axes], by_policy: dict[str, list[Finished]]) ->
             _draw_load(axes, load, colour_of(number))
         axes.set_ylim(0, highest * 1.05 or 1)
         wanted = "requests in flight\non each replica" if number % _COLUMNS == 0 else ""
-        _finish(axes, "time (s)", wanted)
+        finish(axes, "time (s)", wanted)
     for axes in panels[len(loads) :]:
         axes.set_visible(False)
 
@@ -193,7 +193,18 @@ def label_quantiles(axes: Axes, lines: Sequence[Line]) -> None:
     )
 
 
-def _finish(axes: Axes, x_label: str, y_label: str) -> None:
+def spread_apart(places: Sequence[float], gap: float) -> list[float]:
+    """``places``, moved up as little as needed to be ``gap`` apart; in the order given."""
+    moved = list(places)
+    free = float("-inf")
+    for number in sorted(range(len(moved)), key=moved.__getitem__):
+        moved[number] = max(moved[number], free)
+        free = moved[number] + gap
+    return moved
+
+
+def finish(axes: Axes, x_label: str, y_label: str) -> None:
+    """Label the axes, and take away what does not help to read them."""
     axes.set_xlabel(x_label, fontsize=_LABEL_PT, color=GREY)
     axes.set_ylabel(y_label, fontsize=_LABEL_PT, color=GREY)
     axes.tick_params(labelsize=_LABEL_PT, colors=GREY)

@@ -69,6 +69,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     prefix_hit_share: float | None
     """Share of prompt tokens found in prefix caches."""
 
+    ttft_error_p50: float | None
+    """Errors of predicted times to first token, as shares of what was seen; null under policies
+    that predict none."""
+
+    ttft_error_p90: float | None
     failed: int
     preemptions: int
     policy_errors: int
@@ -115,6 +120,7 @@ def meets(slo: Slo, outcome: Outcome) -> bool:
 def row_of(simulation: Simulation, *, policy: str, seed: int) -> Row:
     """The figures of a simulation that has run to its end."""
     outcomes, workload, holds_s = simulation.outcomes, simulation.workload, simulation.holds_s
+    errors = simulation.dispatcher.estimator.ttft
     successes = [outcome for outcome in outcomes if outcome.failure is None]
     ttft_s = Distribution.of(o.ttft_s for o in successes if o.ttft_s is not None)
     long_ttft_s = Distribution.of(
@@ -144,6 +150,8 @@ def row_of(simulation: Simulation, *, policy: str, seed: int) -> Row:
         tpot_p99_s=None if tpot_s is None else tpot_s.p99,
         e2e_p50_s=None if e2e_s is None else e2e_s.p50,
         prefix_hit_share=_cached_share(successes),
+        ttft_error_p50=errors.quantile(0.5),
+        ttft_error_p90=errors.quantile(0.9),
         failed=len(outcomes) - len(successes),
         preemptions=sum(s.preemptions for s in simulation.stations.values()),
         policy_errors=len(simulation.policy_errors),

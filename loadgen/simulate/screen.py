@@ -22,13 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from loadgen.simulate.task import Finished
-    from loadgen.simulate.workers import Results, Step
+    from loadgen.simulate.workers import Step
 
 
 def run_watched(
     steps: Sequence[Step],
     jobs: int,
-    known: Results | None = None,
     done: Callable[[str, Finished], None] | None = None,
 ) -> dict[str, Finished]:
     """As :func:`loadgen.simulate.workers.run_steps`, with a bar on the terminal, if there is one.
@@ -51,13 +50,16 @@ def run_watched(
     ) as progress:
         bar = progress.add_task("simulated", total=len(steps), last="")
 
-        def ended(key: str, finished: Finished) -> None:
+        def ended(key: str, finished: Finished | None) -> None:
+            progress.update(bar, advance=1)
+            if finished is None:
+                return
             row = finished.row
-            progress.update(bar, advance=1, last=f"{row.workload}, {row.policy}, {row.seed}")
+            progress.update(bar, last=f"{row.workload}, {row.policy}, {row.seed}")
             if done is not None:
                 done(key, finished)
 
         try:
-            return run_steps(steps, jobs, ended, known)
+            return run_steps(steps, jobs, ended)
         except BrokenExecutor as error:
             raise click.ClickException("a process was killed; try fewer --jobs") from error

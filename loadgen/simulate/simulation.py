@@ -13,6 +13,7 @@ from loadgen.replay.outcome import Failure as Failed
 from loadgen.replay.outcome import Outcome
 from loadgen.simulate.agenda import Agenda
 from loadgen.simulate.gaps import TokenGaps
+from loadgen.simulate.oracle import Oracle, TruePrefixIndex
 from loadgen.simulate.results import meets
 from loadgen.simulate.scenario import Die, Hang, Metrics, Resume, Return, Slow
 from loadgen.simulate.station import Station
@@ -58,6 +59,7 @@ class Simulation:
         rate_scale: Arrivals are that many times as fast as in the workload.
         most_misses: Stop when more requests than this have missed the objective; None: never.
         load: Where to note how many requests there are where; None: nowhere.
+        oracle: Whether the policy is told the truth; see :mod:`loadgen.simulate.oracle`.
 
     Raises:
         ValueError: A size in the settings makes no sense.
@@ -73,6 +75,7 @@ class Simulation:
         rate_scale: float = 1.0,
         most_misses: int | None = None,
         load: LoadLog | None = None,
+        oracle: bool = False,
     ) -> None:
         self.agenda = Agenda()
         self.gaps = TokenGaps()
@@ -86,12 +89,19 @@ class Simulation:
         self.policy_errors: list[Exception] = []
         """What the policy raised; a fallback chose instead."""
         self.fleet = FleetState()
-        self.dispatcher = Dispatcher(self.fleet, policy, Random(f"policy {seed}"), self)
         self.workload = workload
         self.settings = settings
         self.rate_scale = rate_scale
         self._most_misses = len(workload.requests) if most_misses is None else most_misses
         self.stations: dict[Replica, Station] = {}
+        self.dispatcher = Dispatcher(
+            self.fleet,
+            policy,
+            Random(f"policy {seed}"),
+            self,
+            estimator=Oracle(self.stations, workload) if oracle else None,
+            prefix_index=TruePrefixIndex(self.stations) if oracle else None,
+        )
         self._watches: list[Watch] = []
         self._build(Random(f"polls {seed}"))
 

@@ -67,7 +67,7 @@ class Station:
         gaps: TokenGaps,
     ) -> None:
         self.replica = replica
-        self._plan = plan
+        self.plan = plan
         self._key_tokens = key_tokens
         self._agenda = agenda
         self._network_s = network_s
@@ -98,7 +98,7 @@ class Station:
             self._agenda.after(self._network_s, self._router.broke, attempt, Failure.CONNECT)
             return
         tokens = planned.prompt_tokens + planned.output_tokens
-        if tokens > min(engine.kv_tokens, self._plan.profile.max_model_tokens):
+        if tokens > min(engine.kv_tokens, self.plan.profile.max_model_tokens):
             self._agenda.after(self._network_s, self._router.rejected, attempt, 400)
             return
         sequence = Sequence(planned.prompt_tokens, planned.output_tokens, planned.keys)
@@ -116,6 +116,10 @@ class Station:
         self._forget(sequence)
         engine.abort(sequence, self._agenda.now_s)
         self._arm(engine)
+
+    def knows(self, attempt: Attempt) -> bool:
+        """Whether the request of ``attempt`` has come to it and not ended."""
+        return attempt in self._sequences
 
     # -- what befalls it ----------------------------------------------------------------------
 
@@ -190,7 +194,7 @@ class Station:
             preemptions_total=engine.preemptions_total,
             prefix_queries_total=engine.prefix_queries_total,
             prefix_hits_total=engine.prefix_hits_total,
-            kv_block_tokens=self._plan.profile.block_tokens,
+            kv_block_tokens=self.plan.profile.block_tokens,
             kv_blocks=engine.kv_blocks,
         )
 
@@ -221,13 +225,13 @@ class Station:
 
     @property
     def _slowdown(self) -> float:
-        return self._slow / self._plan.speed
+        return self._slow / self.plan.speed
 
     def _new_engine(self) -> Engine:
         engine = Engine(
-            self._plan.profile,
-            kv_tokens=self._plan.kv_tokens,
-            max_batched_tokens=self._plan.max_batched_tokens,
+            self.plan.profile,
+            kv_tokens=self.plan.kv_tokens,
+            max_batched_tokens=self.plan.max_batched_tokens,
             key_tokens=self._key_tokens,
             now=self._agenda.now_s,
         )

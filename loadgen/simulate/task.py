@@ -128,12 +128,14 @@ def _run(task: Task, workload: Workload, scale: float) -> Simulation:
 def _simulation(
     task: Task, workload: Workload, scale: float, most_misses: int | None
 ) -> Simulation:
+    contender = parse_contender(task.policy)
     return Simulation(
         workload,
         task.settings,
-        parse_contender(task.policy).load(),
+        contender.load(),
         seed=task.seed,
         rate_scale=scale,
         most_misses=most_misses,
         load=LoadLog() if task.curves else None,
+        oracle=contender.is_oracle,
     )

@@ -12,12 +12,12 @@ from multiprocessing import active_children, get_context, parent_process
 from threading import Thread
 from typing import TYPE_CHECKING, TypeAlias
 
-from loadgen.simulate.task import perform
+from loadgen.simulate.task import Task, perform
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
-    from loadgen.simulate.task import Finished, Task
+    from loadgen.simulate.task import Finished
 
 Results: TypeAlias = Mapping[str, "Finished"]
 Submit: TypeAlias = Callable[["Task"], Future["Finished"]]
@@ -30,52 +30,69 @@ class Step:
     key: str
     """Its name; no other step has it."""
 
-    make: Callable[[Results], Task]
-    """Makes the task; the results of ``needs`` are there then."""
+    make: Callable[[Results], Task | Finished | None]
+    """Makes the task, once ``needs`` are done; answers with a result that is known already, or
+    with None where it is not worth doing after all."""
 
     needs: tuple[str, ...] = ()
-    """Steps that must have finished."""
+    """Steps that must be done before."""
 
 
 def run_steps(
     steps: Sequence[Step],
     jobs: int,
-    done: Callable[[str, Finished], None],
-    known: Results | None = None,
+    done: Callable[[str, Finished | None], None],
 ) -> dict[str, Finished]:
     """Do all ``steps``.
 
     Args:
         steps: What to do, the first that can be done first.
         jobs: Processes; with one, or one step, all is done in this one.
-        done: Told of each result as it comes, in whatever order.
-        known: Results of earlier runs, on which steps may depend too.
+        done: Told of each step that is done, in whatever order; without a result where there is
+            nothing to do.
 
     Returns:
-        The results by key, those in ``known`` too. They do not depend on ``jobs``.
+        The results by key. They do not depend on ``jobs``.
 
     Raises:
-        ValueError: A step needs what is neither known nor made by any step.
+        ValueError: A step needs one that there is not, or itself.
     """
-    results = dict(known or {})
+    missing = {key for step in steps for key in step.needs} - {step.key for step in steps}
+    if missing:
+        raise ValueError(f"needed, but nobody does them: {', '.join(sorted(missing))}")
+    jobs = min(jobs, len(steps))
+    results: dict[str, Finished] = {}
     left = {step.key: step for step in steps}
-    jobs = min(jobs, len(left))
     running: dict[Future[Finished], str] = {}
+
+    def end(key: str, finished: Finished | None) -> None:
+        if finished is not None:
+            results[key] = finished
+        done(key, finished)
+
     with _workers(jobs) as submit:
         while left or running:
-            for step in list(left.values()):
-                if len(running) >= max(jobs, 1):
-                    break
-                if all(key in results for key in step.needs):
-                    del left[step.key]
-                    running[submit(step.make(results))] = step.key
-            if not running:
+            busy = set(running.values())
+            step = None
+            if len(running) < max(jobs, 1):
+                step = next((each for each in left.values() if _ready(each, left, busy)), None)
+            if step is not None:
+                del left[step.key]
+                task = step.make(results)
+                if isinstance(task, Task):
+                    running[submit(task)] = step.key
+                else:
+                    end(step.key, task)
+            elif running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    end(running.pop(future), future.result())
+            else:
                 raise ValueError(f"never to be done: {', '.join(left)}")
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                key = running.pop(future)
-                results[key] = future.result()
-                done(key, results[key])
     return results
+
+
+def _ready(step: Step, left: Mapping[str, Step], busy: Collection[str]) -> bool:
+    return not any(key in left or key in busy for key in step.needs)
 
 
 @contextmanager
