@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint types contracts unit curl bench demo soak clean
+.PHONY: help install test lint types contracts unit curl bench demo study soak clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ soak: $(STAMP) ## the long tests: thousands of streams, memory, leaks
 
 demo: $(STAMP) ## a simulated fleet, a real trace, several policies, one killed replica
 	$(BIN)/python -m loadgen.demo
+
+STUDY ?=
+study: $(STAMP) ## capacity under every policy, tables and pictures (hours; STUDY=--quick: minutes)
+	$(BIN)/python -m loadgen.study $(STUDY)
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis out tests/e2e/node/node_modules
