@@ -23,6 +23,11 @@ BLOCK_BYTES = 1024
 BLOCK_IDS = 256
 """Token ids in one block."""
 
+STEP_IDS = 16
+"""Token ids that are hashed at once: the block size of most engines is this or a multiple."""
+
+STEPS_PER_BLOCK = BLOCK_IDS // STEP_IDS
+
 MAX_BLOCKS = 8192
 """Blocks of one prompt that get keys; two million tokens."""
 
@@ -64,17 +69,23 @@ def id_keys(ids: Sequence[int], key: int) -> tuple[int, ...]:
     Raises:
         OverflowError: An id is negative or has more than 32 bits.
     """
-    keys = []
-    for at in range(0, min(len(ids) - 1, MAX_BLOCKS * BLOCK_IDS) - BLOCK_IDS + 1, BLOCK_IDS):
-        key = id_key(ids[at : at + BLOCK_IDS], key)
-        keys.append(key)
-    return tuple(keys)
+    whole = max(0, min(len(ids) - 1, MAX_BLOCKS * BLOCK_IDS)) // BLOCK_IDS * BLOCK_IDS
+    steps = id_steps(ids[:whole], key)
+    return tuple(steps[STEPS_PER_BLOCK - 1 :: STEPS_PER_BLOCK])
 
 
-def id_key(ids: Sequence[int], key: int) -> int:
-    """The key of one block of token ids that follows the block of ``key``.
+def id_steps(ids: Sequence[int], key: int) -> list[int]:
+    """The keys after each :data:`STEP_IDS` token ids; a part that is no full step is left out.
+
+    Each follows from the one before it, so that who remembers that one needs no older ids.
 
     Raises:
         OverflowError: An id is negative or has more than 32 bits.
     """
-    return xxh3_64_intdigest(array("I", ids), key)
+    packed = memoryview(array("I", ids)).cast("B")
+    width = len(packed) // len(ids) * STEP_IDS if ids else 1
+    steps = []
+    for at in range(0, len(packed) - width + 1, width):
+        key = xxh3_64_intdigest(packed[at : at + width], key)
+        steps.append(key)
+    return steps

@@ -44,12 +44,13 @@ class PrefixIndex:
     def __init__(self, *, max_blocks: int = 2_000_000) -> None:
         self.max_blocks = max_blocks
         self.clock = 0
-        """Goes up by one with each prompt sent; :meth:`retire` takes such a time."""
+        """Goes up by one with each use of a prompt; :meth:`retire` takes such a time."""
         self._heads: dict[int, Run] = {}
         """Runs by the key of their first block."""
         self._holders: dict[str, Holder] = {}
         self._names: dict[int, str] = {}
         self._groups: dict[int, tuple[str, ...]] = {}
+        self._followed: set[str] = set()
 
     @property
     def blocks(self) -> int:
@@ -94,42 +95,45 @@ class PrefixIndex:
         found.update(dict.fromkeys(self._group(holding), at * block_tokens))
         return found
 
-    def sent(self, replica: str, keys: Sequence[int], block_tokens: int) -> None:
+    def sent(self, replica: str, keys: Sequence[int], block_tokens: int) -> int:
         """A prompt with these blocks was sent to a replica: they are its last used ones.
 
-        Engines order by when a request *ends*; said again at the end of an answer, it is exact.
+        Returns:
+            The time by :attr:`clock`, to be given to :meth:`ended`.
 
         Raises:
             ValueError: ``block_tokens`` is less than 1.
         """
-        if block_tokens < 1:
-            msg = f"a block of {block_tokens} tokens"
-            raise ValueError(msg)
-        holder = self._holders.get(replica)
-        if holder is None:
-            holder = self._join(replica)
-        self.clock += 1
-        path, at = self._path(keys)
-        if at < len(keys):
-            last = path[-1] if path else None
-            if last is not None and _grows(last, holder.bit, block_tokens):
-                last.extend(keys[at:])
-                holder.count(len(keys) - at, block_tokens)
-            else:
-                run = Run(keys[at:], block_tokens, last)
-                self._heads[run.keys[0]] = run
-                path.append(run)
-        for run in reversed(path):
-            holder.use(run, self.clock)
-        self._shrink(holder)
+        holder = self._use(replica, keys, block_tokens, told=False)
+        holder.began(self.clock)
+        return self.clock
 
-    def stored(self, replica: str, keys: Sequence[int], block_tokens: int) -> None:
-        """A replica says that it has stored the last block of this chain.
+    def ended(self, replica: str, sent: int, keys: Sequence[int], block_tokens: int) -> None:
+        """An answer is over, well or not.
+
+        Engines order blocks by when the last request that used them ended. Where a replica tells
+        of its cache (:meth:`follow`) this counts; elsewhere the difference is not worth the time.
+
+        Args:
+            replica: Where the prompt was sent.
+            sent: What :meth:`sent` returned for it.
+            keys: The prompt's blocks.
+            block_tokens: As for :meth:`sent`.
 
         Raises:
             ValueError: As for :meth:`sent`.
         """
-        self.sent(replica, keys, block_tokens)
+        holder = self._holders.get(replica)
+        if holder is not None and holder.ended(sent):
+            self._use(replica, keys, block_tokens, told=False)
+
+    def stored(self, replica: str, keys: Sequence[int], block_tokens: int) -> None:
+        """A replica says that it has stored the last block of this chain, and all before it.
+
+        Raises:
+            ValueError: As for :meth:`sent`.
+        """
+        self._use(replica, keys, block_tokens, told=True)
 
     def removed(self, replica: str, keys: Sequence[int]) -> None:
         """A replica says that it evicted the last block of this chain.
@@ -151,19 +155,58 @@ class PrefixIndex:
             if run.mask & holder.bit:
                 self._drop(holder, run)
 
-    def retire(self, replica: str, clock: int) -> None:
-        """A replica has evicted all that was last used before ``clock`` (see :attr:`clock`).
+    def follow(self, replica: str) -> None:
+        """From now on a replica tells of its cache: watch which answers go on there.
 
-        That is known once it has evicted anything that was used later: its cache is LRU, too.
+        Every :meth:`sent` to it must have its :meth:`ended` from here on.
         """
+        self._followed.add(replica)
+        holder = self._holders.get(replica)
+        if holder is None:
+            self._join(replica)
+        elif holder.running is None:
+            holder.running = {}
+
+    def doubt(self, replica: str) -> None:
+        """Some of what it told was missed: what is known of it is belief again."""
         holder = self._holders.get(replica)
         if holder is not None:
-            while holder.leases and holder.end.newer.used < clock:
-                self._drop(holder, holder.end.newer.run)
+            for lease in holder.leases.values():
+                lease.told = False
+
+    def unfollow(self, replica: str) -> None:
+        """It tells of its cache no more."""
+        self.doubt(replica)
+        self._followed.discard(replica)
+        holder = self._holders.get(replica)
+        if holder is not None:
+            holder.running = None
+
+    def retire(self, replica: str, clock: int) -> None:
+        """A replica has evicted something that was in use at ``clock`` or later.
+
+        Its cache is LRU: all that was last used before is gone, too. What answers that go on read
+        is in use, whenever it was sent; so nothing goes that is younger than the oldest of them.
+        Nor does what the replica itself told of: others may have used it since.
+        """
+        holder = self._holders.get(replica)
+        if holder is None:
+            return
+        if holder.running:
+            clock = min(clock, next(iter(holder.running)))
+        while holder.leases and holder.end.newer.used < clock:
+            oldest = holder.end.newer
+            if oldest.told:
+                holder.use(oldest.run, self.clock, told=True)
+            else:
+                self._drop(holder, oldest.run)
 
     def cleared(self, replica: str) -> None:
         """A replica's cache is empty; its capacity is as before."""
-        self.retire(replica, self.clock + 1)
+        holder = self._holders.get(replica)
+        if holder is not None:
+            while holder.leases:
+                self._drop(holder, holder.end.newer.run)
 
     def capacity(self, replica: str, kv_tokens: int | None) -> None:
         """How many tokens a replica's KV cache holds; None: unknown, the default is taken.
@@ -187,6 +230,29 @@ class PrefixIndex:
             self._groups.clear()
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _use(self, replica: str, keys: Sequence[int], block_tokens: int, *, told: bool) -> Holder:
+        if block_tokens < 1:
+            msg = f"a block of {block_tokens} tokens"
+            raise ValueError(msg)
+        holder = self._holders.get(replica)
+        if holder is None:
+            holder = self._join(replica)
+        self.clock += 1
+        path, at = self._path(keys)
+        if at < len(keys):
+            last = path[-1] if path else None
+            if last is not None and holder.may_grow(last, block_tokens, told=told):
+                last.extend(keys[at:])
+                holder.count(len(keys) - at, block_tokens)
+            else:
+                run = Run(keys[at:], block_tokens, last)
+                self._heads[run.keys[0]] = run
+                path.append(run)
+        for run in reversed(path):
+            holder.use(run, self.clock, told=told)
+        self._shrink(holder)
+        return holder
 
     def _path(self, keys: Sequence[int]) -> tuple[list[Run], int]:
         """The runs that ``keys`` begin with, the last one cut to fit, and their blocks."""
@@ -241,6 +307,8 @@ class PrefixIndex:
             bit <<= 1
         self._names[bit] = replica
         holder = self._holders[replica] = Holder(bit, DEFAULT_KV_TOKENS)
+        if replica in self._followed:
+            holder.running = {}
         for other in self._holders.values():
             self._shrink(other)
         return holder
@@ -254,8 +322,3 @@ class PrefixIndex:
             group = tuple(name for bit, name in self._names.items() if mask & bit)
             self._groups[mask] = group
         return group
-
-
-def _grows(run: Run, bit: int, block_tokens: int) -> bool:
-    """Whether a run may be continued in place: nobody else has a part in it."""
-    return run.mask == bit and not run.children and run.block_tokens == block_tokens

@@ -83,7 +83,7 @@ class Run:
 class Lease:
     """That a replica holds a run; a link in the order in which it will let go."""
 
-    __slots__ = ("newer", "older", "run", "used")
+    __slots__ = ("newer", "older", "run", "told", "used")
 
     newer: Lease
     older: Lease
@@ -92,6 +92,8 @@ class Lease:
         self.run = run
         self.used = used
         """The index's clock at its last use."""
+        self.told = False
+        """Whether the replica itself says so."""
 
     def link_before(self, newer: Lease) -> None:
         """Take the place in the order right before ``newer``."""
@@ -112,7 +114,7 @@ class Holder:
         capacity_tokens: What its KV cache holds.
     """
 
-    __slots__ = ("bit", "blocks", "capacity_tokens", "end", "leases", "tokens")
+    __slots__ = ("bit", "blocks", "capacity_tokens", "end", "leases", "running", "tokens")
 
     def __init__(self, bit: int, capacity_tokens: int) -> None:
         self.bit = bit
@@ -120,11 +122,22 @@ class Holder:
         self.blocks = 0
         self.tokens = 0
         self.leases: dict[Run, Lease] = {}
+        self.running: dict[int, None] | None = None
+        """When the prompts were sent whose answers go on, the oldest first; None: not watched."""
         self.end = Lease(Run((), 1, None), 0)
         """Closes the ring: before it is the newest lease, after it the oldest."""
         self.end.older = self.end.newer = self.end
 
-    def use(self, run: Run, clock: int) -> None:
+    def began(self, clock: int) -> None:
+        """A prompt was sent."""
+        if self.running is not None:
+            self.running[clock] = None
+
+    def ended(self, clock: int) -> bool:
+        """The answer to a prompt that was sent at ``clock`` is over; False: that is not watched."""
+        return self.running is not None and self.running.pop(clock, 0) is None
+
+    def use(self, run: Run, clock: int, *, told: bool) -> None:
         """Hold a run, and make it the last one to go."""
         lease = self.leases.get(run)
         if lease is None:
@@ -134,12 +147,20 @@ class Holder:
         else:
             lease.unlink()
             lease.used = clock
+        lease.told = lease.told or told
         lease.link_before(self.end)
+
+    def may_grow(self, run: Run, block_tokens: int, *, told: bool) -> bool:
+        """Whether a run of it may be continued in place: nothing else has a part in it."""
+        if run.mask != self.bit or run.children or run.block_tokens != block_tokens:
+            return False
+        return self.leases[run].told == told
 
     def was_cut(self, run: Run, tail: Run) -> None:
         """``tail`` was cut off ``run``: it goes before it."""
         lease = self.leases[run]
         split = self.leases[tail] = Lease(tail, lease.used)
+        split.told = lease.told
         split.link_before(lease)
 
     def drop(self, run: Run) -> None:

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from router.api.body import Reading, read_json, understand_json
@@ -162,6 +162,7 @@ def test_a_system_field_comes_before_all():
 ids = st.lists(st.integers(0, 2**32 - 1), min_size=BLOCK_IDS + 1, max_size=3 * BLOCK_IDS)
 
 
+@settings(max_examples=25)
 @given(ids)
 def test_token_ids_are_exact_however_they_are_written(ids):
     expected = id_keys(ids, root(None, "m"))

@@ -11,6 +11,7 @@ from router.core.prefix_index import BLOCKS_PER_RUN, DEFAULT_KV_TOKENS, PrefixIn
 
 BLOCK = 256
 REPLICAS = ("a", "b", "c")
+FOLLOWED = "a"
 
 texts = st.lists(st.integers(0, 2), max_size=9).map(tuple)
 replicas = st.sampled_from(REPLICAS)
@@ -27,24 +28,36 @@ class NaiveCache:
     def __init__(self):
         self.capacity_tokens = DEFAULT_KV_TOKENS
         self.used = OrderedDict()
+        self.told = set()
+        self.running = []
 
     def shrink(self):
         while len(self.used) * BLOCK > self.capacity_tokens:
-            self.used.popitem(last=False)
+            self.drop(next(iter(self.used)))
 
-    def use(self, text, clock):
+    def drop(self, held):
+        del self.used[held]
+        self.told.discard(held)
+
+    def use(self, text, clock, *, told=False):
         for end in range(len(text), 0, -1):
             self.used[text[:end]] = clock
             self.used.move_to_end(text[:end])
+            if told:
+                self.told.add(text[:end])
         self.shrink()
 
     def remove(self, text):
         for held in [held for held in self.used if held[: len(text)] == text]:
-            del self.used[held]
+            self.drop(held)
 
-    def retire(self, clock):
+    def retire(self, clock, now):
         for held in [held for held, used in self.used.items() if used < clock]:
-            del self.used[held]
+            if held in self.told:
+                self.used[held] = now
+                self.used.move_to_end(held)
+            else:
+                self.drop(held)
 
     def match(self, text):
         depth = 0
@@ -58,21 +71,45 @@ class AgainstNaiveCaches(RuleBasedStateMachine):
         super().__init__()
         self.index = PrefixIndex()
         self.naive = {}
-        self.clock = 0
+        self.index.follow(FOLLOWED)
 
     def cache(self, replica):
         return self.naive.setdefault(replica, NaiveCache())
 
     @rule(replica=replicas, text=texts)
     def sent(self, replica, text):
-        self.clock += 1
-        self.index.sent(replica, chain(text), BLOCK)
-        self.cache(replica).use(text, self.clock)
+        sent = self.index.sent(replica, chain(text), BLOCK)
+        cache = self.cache(replica)
+        cache.use(text, self.index.clock)
+        if replica == FOLLOWED:
+            cache.running.append((sent, text))
 
     @rule(replica=replicas, text=texts, more=texts)
     def conversation_goes_on(self, replica, text, more):
         self.sent(replica, text)
         self.sent(replica, text + more)
+
+    @rule(number=st.integers(0, 5))
+    def ended(self, number):
+        running = self.cache(FOLLOWED).running
+        if number < len(running):
+            sent, text = running.pop(number)
+            self.index.ended(FOLLOWED, sent, chain(text), BLOCK)
+            self.cache(FOLLOWED).use(text, self.index.clock)
+
+    @rule(replica=replicas, text=texts)
+    def of_no_meaning_where_it_is_not_followed(self, replica, text):
+        self.index.ended(replica, 0, chain(text), BLOCK)
+
+    @rule(replica=replicas, text=texts)
+    def stored(self, replica, text):
+        self.index.stored(replica, chain(text), BLOCK)
+        self.cache(replica).use(text, self.index.clock, told=True)
+
+    @rule(replica=replicas)
+    def doubt(self, replica):
+        self.index.doubt(replica)
+        self.cache(replica).told.clear()
 
     @rule(replica=replicas, text=texts.filter(len))
     def removed(self, replica, text):
@@ -81,9 +118,10 @@ class AgainstNaiveCaches(RuleBasedStateMachine):
 
     @rule(replica=replicas, ago=st.integers(-1, 20))
     def retire(self, replica, ago):
-        clock = max(0, self.clock - ago)
+        clock = max(0, self.index.clock - ago)
         self.index.retire(replica, clock)
-        self.cache(replica).retire(clock)
+        cache = self.cache(replica)
+        cache.retire(min([clock, *(sent for sent, _ in cache.running)]), self.index.clock)
 
     @rule(replica=replicas, blocks=st.none() | st.integers(0, 25), spare=st.integers(0, BLOCK - 1))
     def capacity(self, replica, blocks, spare):
@@ -97,6 +135,7 @@ class AgainstNaiveCaches(RuleBasedStateMachine):
     def cleared(self, replica):
         self.index.cleared(replica)
         self.cache(replica).used.clear()
+        self.cache(replica).told.clear()
 
     @rule(replica=replicas)
     def forget(self, replica):
@@ -179,6 +218,24 @@ def test_each_replica_is_told_with_what_it_has():
     assert index.match(long[:1], 100) == {"a": 100, "b": 100}
     index.forget("a")
     assert index.match(long, BLOCK) == {"b": 2 * BLOCK}
+
+
+def test_a_replica_that_comes_back_is_followed_still_until_it_is_not():
+    index = PrefixIndex()
+    index.follow("a")
+    before = index.sent("a", (1,), BLOCK)
+    index.forget("a")
+    sent = index.sent("a", (2,), BLOCK)
+    index.sent("a", (3,), BLOCK)
+    index.ended("a", before, (1,), BLOCK)
+    assert index.match((1,), BLOCK) == {}
+    index.retire("a", index.clock)
+    assert index.match((2,), BLOCK) == {"a": BLOCK}
+    index.ended("a", sent, (2,), BLOCK)
+    index.unfollow("a")
+    index.retire("a", index.clock)
+    assert index.match((2,), BLOCK) == {"a": BLOCK}
+    assert index.match((3,), BLOCK) == {}
 
 
 def test_a_replica_that_joins_gets_the_place_of_one_that_left():
