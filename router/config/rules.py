@@ -67,6 +67,22 @@ def _check_replicas(config: Config) -> None:
             raise ConfigError(f"{name!r} is the name of {seen[name]} already{hint}", path=path)
         seen[name] = path
         _check_word(replica.engine, NAMES, f"{path}.engine")
+        if replica.kv_events:
+            _check_kv_events(replica.kv_events, f"{path}.kv_events")
+
+
+def _check_kv_events(text: str, path: str) -> None:
+    scheme, _, rest = text.partition("://")
+    if scheme == "ipc" and rest.startswith("/") and "\0" not in rest:
+        return
+    if scheme != "tcp":
+        raise ConfigError(f"{text!r}: expected tcp://host:port or ipc:///path", path=path)
+    try:
+        address = parse_address(rest)
+    except AddressError as error:
+        raise ConfigError(str(error), path=path) from error
+    if not address.port:
+        raise ConfigError(f"{text!r}: the port of the replica is missing", path=path)
 
 
 def _check_aliases(config: Config) -> None:

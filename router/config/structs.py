@@ -49,6 +49,10 @@ class ReplicaConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     engine: str = "auto"
     """auto, vllm, sglang, tgi, trtllm, llamacpp or generic (which publishes no metrics)."""
 
+    kv_events: str = ""
+    """Where it publishes its KV cache events over ZMQ, as vLLM and SGLang can: tcp://host:port or
+    ipc:///path. Left empty, what its cache holds is estimated."""
+
     @property
     def address(self) -> Address:
         """Where it listens.

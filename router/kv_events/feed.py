@@ -149,6 +149,7 @@ def _socket(context: zmq.asyncio.Context) -> zmq.asyncio.Socket:
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    socket.setsockopt(zmq.IPV6, 1)
     socket.setsockopt(zmq.SUBSCRIBE, b"")
     return socket
 
