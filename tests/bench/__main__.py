@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from tests.bench import poll_page
+from tests.bench import poll_page, prefix_index
 from tests.bench.load import Result
 from tests.bench.peers import Endpoint, available
 from tests.bench.processes import (
@@ -112,7 +112,8 @@ def main(rounds: int, window_s: float, only: tuple[str, ...], pin: bool, out: Pa
                         measure(endpoint, figures[peer.name], window_s, cores)
         with on(cores.router):
             looks = poll_page.run()
-    console.print(table(figures), poll_page.table(looks))
+            prefixes = prefix_index.run()
+    console.print(table(figures), poll_page.table(looks), prefix_index.table(prefixes))
     made = goals(figures, looks[0].ms_per_100_kb)
     for line in [*missing, *(goal.line() for goal in made)]:
         console.print(line, highlight=False)
@@ -126,6 +127,7 @@ def main(rounds: int, window_s: float, only: tuple[str, ...], pin: bool, out: Pa
             "load_before": load_before,
             "missing": missing,
             "polling": [row._asdict() for row in looks],
+            "prefix_index": [row._asdict() for row in prefixes],
         }
         out.write_text(json.dumps(as_json(figures, made, extra), indent=2) + "\n")
     if failed or any(goal.verdict == "FAIL" for goal in made):
