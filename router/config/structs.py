@@ -128,6 +128,20 @@ class LimitsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     """A client that reads nothing for this long, with its buffer full, is dropped."""
 
 
+class ContinuationConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Streams that break are continued on another replica."""
+
+    enabled: bool = True
+    """Whether they are; where not, a stream that breaks ends with an error event."""
+
+    stream_bytes: Positive = 1024 * 1024
+    """So much may be remembered of one answer, and as much of its request; a stream past it is
+    relayed, but not continued. Events are packed: 10 to 15 bytes a token."""
+
+    total_bytes: Positive = 256 * 1024 * 1024
+    """So much may be remembered of all streams and their requests together."""
+
+
 class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """The whole file."""
 
@@ -154,6 +168,9 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
     limits: LimitsConfig = LimitsConfig()
     """Bounds on what clients and replicas may do."""
+
+    continuation: ContinuationConfig = ContinuationConfig()
+    """Streams that break are continued on another replica."""
 
     log_level: str = "info"
     """debug, info, warning or error."""

@@ -29,6 +29,7 @@ from router.continuation.resume import (
     Resume,
     drops_usage,
     first_body,
+    has_way,
     keeps_stop,
     lag_chars,
     plan,
@@ -89,6 +90,20 @@ class Continuation:
         self.passed = self._tap.passed
         self._tap.record.lag_chars = lag_chars(self._wish, engine)
         return body
+
+    def has_way(self, engine: str | None) -> bool:
+        """Whether a replica of that engine could go on in the middle of the answer."""
+        return has_way(self._wish, engine)
+
+    def unfinished(self) -> bytes:
+        """What a stream that ended well had begun to say in the end, and was held back."""
+        return self._tap.unfinished if self._stitch is None else b""
+
+    def obstacle(self) -> Reason | None:
+        """Why a stream that is over cannot be gone on with, whoever would have to."""
+        if self._stitch is None:
+            self._tap.settle()
+        return self._tap.lost or self._record.obstacle
 
     @property
     def broken(self) -> bool:

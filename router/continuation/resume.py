@@ -101,6 +101,20 @@ class Finished:
     """The stop string that ended it."""
 
 
+def has_way(wish: Wish, engine: str | None) -> bool:
+    """Whether a replica of that engine can go on in the middle of such an answer.
+
+    Args:
+        wish: What the client wants.
+        engine: That of the replica; None while it is not known.
+    """
+    if wish.api in _NATIVE:
+        return engine == _NATIVE[wish.api]
+    if wish.ids_prompt and engine not in _TAKES_IDS:
+        return False
+    return wish.api is not Api.CHAT or engine in _CONTINUES_CHAT
+
+
 def drops_usage(wish: Wish, engine: str | None) -> bool:
     """Whether a resumed answer tells its usage more often than the client asked for."""
     return wish.usage and not wish.usage_always and engine in _TELLS_USAGE_ALWAYS

@@ -111,6 +111,11 @@ class Tap:
         return _without_ids(data) if self._strips_ids else data
 
     @property
+    def unfinished(self) -> bytes:
+        """The beginning of an event whose end has not come."""
+        return self._rest
+
+    @property
     def complete(self) -> bool:
         """Whether the last events that were passed on tell why the answer ended."""
         if self.lost is not None:

@@ -21,9 +21,15 @@ _TRAILER_LINE = re.compile(TOKEN + rb"++:" + VALUE + rb"*+")
 _MAX_SIZE_LINE_BYTES = 1024
 _MAX_TRAILER_BYTES = 8192
 
+LAST_CHUNK = b"0\r\n\r\n"
 LONGEST_WHOLE_CHUNK_BYTES = 4102
 """Of the reads that :func:`whole_chunks` knows, the longest: a size line of three digits."""
 LAST_TWO = slice(-2, None)
+
+
+def as_chunk(data: bytes) -> bytes:
+    """``data``, of one byte at least, as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 def whole_chunks(begin: bytes = b"") -> list[tuple[slice, tuple[bytes, ...]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from router.http1.chunked import ChunkedBody
+from router.http1.chunked import LAST_CHUNK, ChunkedBody, as_chunk
 from router.http1.response import BodyKind
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class ChunkRelay(Relay):
 
     def interrupt(self, event: bytes, *, at_boundary: bool) -> None:
         """As :meth:`Relay.interrupt`; the event is a chunk."""
-        super().interrupt(_chunk(event), at_boundary=at_boundary)
+        super().interrupt(as_chunk(event), at_boundary=at_boundary)
 
 
 class ChunkingRelay(Relay):
@@ -156,18 +156,18 @@ class ChunkingRelay(Relay):
 
     def take(self, data: bytes) -> None:
         """As :meth:`Relay.take`; each read becomes a chunk."""
-        super().take(_chunk(data))
+        super().take(as_chunk(data))
 
     def end(self) -> None:
         """As :meth:`Relay.end`; the last chunk says so."""
         self.flush()
-        self._send(b"0\r\n\r\n")
+        self._send(LAST_CHUNK)
         super().end()
 
     def interrupt(self, event: bytes, *, at_boundary: bool) -> None:
         """As :meth:`Relay.interrupt`; there is room after each read."""
         del at_boundary
-        super().interrupt(_chunk(event), at_boundary=True)
+        super().interrupt(as_chunk(event), at_boundary=True)
 
 
 class PlainRelay(Relay):
@@ -216,7 +216,3 @@ def way_to_client(
         relay = ChunkRelay if chunked else ChunkingRelay
         return relay, b"\r\nTransfer-Encoding: chunked", False
     return (PlainRelay if chunked else Relay), b"", True
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
