@@ -39,7 +39,7 @@ def command(name: str | None) -> None:
     console = Console(highlight=False, markup=False)
     if name is None:
         console.print(_listing(available()))
-        console.print("* the default. How one works: pointsman policies NAME")
+        console.print("How one works: pointsman policies NAME")
         return
     info = look_up(name)
     title = info.name if ":" in info.name else f"{info.name} ({info.distribution}, {info.target})"
@@ -56,13 +56,12 @@ def _listing(infos: Sequence[PolicyInfo]) -> Table:
     ours = {info.distribution for info in infos if info.distribution.startswith("pointsman ")}
     default = PolicyConfig().name
     for info in infos:
-        lines = [_verdict(info)]
+        lines = [f"The default. {_verdict(info)}" if info.name == default else _verdict(info)]
         if info.options:
             lines.append("options: " + ", ".join(f"{o.name}={o.default!r}" for o in info.options))
         if info.distribution not in ours:
             lines.append(f"({info.distribution})")
-        name = f"{info.name} *" if info.name == default else info.name
-        table.add_row(name, "\n".join(lines))
+        table.add_row(info.name, "\n".join(lines))
     return table
 
 
@@ -77,7 +76,7 @@ def _table(*headings: str) -> Table:
     from rich import box  # noqa: PLC0415 - with the rest of rich
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table

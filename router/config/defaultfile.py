@@ -83,6 +83,8 @@ def _default(field: Field) -> object:
 def _value(name: str, value: object) -> list[str]:
     if isinstance(value, list) and value:
         return [f"{name}:", *(f"  - {_scalar(item)}" for item in value)]
+    if isinstance(value, dict) and value:
+        return [f"{name}:", *(f"  {key}: {_scalar(entry)}" for key, entry in value.items())]
     return [f"{name}: {_scalar(value)}"]
 
 

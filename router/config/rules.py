@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from policies.slo import SloError
 from router.addresses import Address, AddressError, parse_address
+from router.api.objectives import read_objective
 from router.config.structs import LOG_LEVELS, Config, ConfigError
 from router.engines.catalogue import NAMES
 from router.nearest import did_you_mean
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _NAME = re.compile(r"[A-Za-z0-9._:/@\[\]%-]{1,128}")
+_FIELD = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SLO_CLASS = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORWARD = re.compile(r"/[\x21-\x7e]*")
 
 
@@ -25,6 +29,8 @@ def check_config(config: Config) -> None:
     """
     _check_addresses(config)
     _check_replicas(config)
+    _check_slo(config)
+    _check_tenant_header(config.tenant_header)
     _check_aliases(config)
     _check_forward_paths(config)
     _check_word(config.log_level, LOG_LEVELS, "$.log_level")
@@ -83,6 +89,34 @@ def _check_kv_events(text: str, path: str) -> None:
         raise ConfigError(str(error), path=path) from error
     if not address.port:
         raise ConfigError(f"{text!r}: the port of the replica is missing", path=path)
+
+
+def _check_slo(config: Config) -> None:
+    slo = config.slo
+    named = [("$.slo.default", slo.default)]
+    named += [(f"$.slo.models.{name}", text) for name, text in slo.models.items()]
+    named += [(f"$.slo.classes.{name}", text) for name, text in slo.classes.items()]
+    for path, text in named:
+        try:
+            read_objective(text)
+        except SloError as error:
+            raise ConfigError(f"{error}; none: no objective", path=path) from error
+    for name in slo.classes:
+        if not _SLO_CLASS.fullmatch(name):
+            msg = f"{name!r} is no name of a class: letters, digits, . _ and -, at most 64 of them"
+            raise ConfigError(msg, path="$.slo.classes")
+    for name in slo.models:
+        if not name or name in config.aliases:
+            msg = f"{name!r} is not a model that replicas serve"
+            if name in config.aliases:
+                msg += f" but an alias of {config.aliases[name]!r}"
+            raise ConfigError(msg, path="$.slo.models")
+
+
+def _check_tenant_header(name: str) -> None:
+    if name and not _FIELD.fullmatch(name):
+        msg = f"{name!r} is no name of a header: letters, digits and -, as in x-tenant"
+        raise ConfigError(msg, path="$.tenant_header")
 
 
 def _check_aliases(config: Config) -> None:

@@ -71,7 +71,7 @@ class ReplicaConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
 class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Who chooses the replica."""
 
-    name: str = "least_requests"
+    name: str = "least_estimated_completion"
     """A name that `pointsman policies` lists, or package.module:Class."""
 
     options: dict[str, object] = {}
@@ -92,6 +92,40 @@ class PollingConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
 
     sample_lifetime_s: Seconds = 2.0
     """Metrics older than this are not believed any more."""
+
+
+class SloConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """How fast answers are wanted."""
+
+    default: str = "ttft=2s+0.25ms@4096,tpot=60ms"
+    """Time to first token and mean time between output tokens that are wanted where nothing below
+    says otherwise; one of the two may be left out, and none stands for no objective at all.
+    2s+0.25ms@4096: 2 s, and 0.25 ms more for each prompt token above 4096."""
+
+    models: dict[str, str] = {}
+    """Objectives of models and adapters, by the name that replicas serve: model: objective."""
+
+    classes: dict[str, str] = msgspec.field(
+        default_factory=lambda: {"batch": "ttft=60s,tpot=200ms"}
+    )
+    """Objectives that a request asks for by name, in the header x-pointsman-slo; they win over its
+    model's."""
+
+
+class HoldConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Requests that wait in the router for a better moment."""
+
+    enabled: bool = True
+    """false: each request is sent at once, even where it would only queue or do harm."""
+
+    max_requests: Positive = 10_000
+    """Most requests that may wait; past it the least urgent one gets 429."""
+
+    max_tokens: Positive = 50_000_000
+    """Most prompt tokens that may wait, in all."""
+
+    outage_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
+    """So long a request waits when no replica can serve it, before it gets 503; 0: not at all."""
 
 
 class LimitsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -156,6 +190,21 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
     policy: PolicyConfig = PolicyConfig()
     """Who chooses the replica."""
+
+    slo: SloConfig = SloConfig()
+    """How fast answers are wanted. Policies that can, place and delay requests so that as many as
+    possible are that fast."""
+
+    hold: HoldConfig = HoldConfig()
+    """Requests that wait in the router for a better moment, the most urgent first."""
+
+    tenant_header: str = ""
+    """The request header that tells whose a request is, such as x-tenant. Tenants take turns in
+    the queue. Left empty, all requests are one tenant's."""
+
+    isolate_tenants: bool = True
+    """true: no request is sent to a replica for what another tenant's prompts left in its cache:
+    by the time that takes one could tell what others ask. false: tenants share caches."""
 
     aliases: dict[str, str] = {}
     """Names that clients may use for models: alias: model."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from router.http1.response import ResponseHead
     from router.proxy.heads import KnownRequest
     from router.proxy.pool import UpstreamPool
+    from router.proxy.understanding import Understanding
     from router.proxy.upstream import UpstreamConnection
 
 _MAX_REQUEST_ID_BYTES = 128
@@ -37,6 +38,7 @@ class Plane(Protocol):
     dispatcher: Dispatcher
     pool: UpstreamPool
     aliases: dict[str, str]
+    understanding: Understanding
     sent_bytes_total: int
 
     def now(self) -> float:
@@ -123,7 +125,9 @@ class Exchange:
         """Understand the request and hand it to the dispatcher."""
         plane, given = self._plane, self._body
         try:
-            facts, body = understand(self._known, given, plane.dispatcher.fleet, plane.aliases)
+            facts, body = understand(
+                self._known, given, plane.dispatcher.fleet, plane.aliases, plane.understanding
+            )
         except MalformedBodyError as error:
             self._answer_error(400, error.code, str(error), None)
             return

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from router.http1.memory import HeadMemory
 from router.http1.request import RequestHead, parse_request_head
 from router.http1.response import ResponseHead, parse_response_head
+from router.proxy.terms import read_terms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from router.api.routes import Route, Routes
+    from router.proxy.terms import Terms
 
 MAX_HEADS = 1024
 """At most 4 KiB each: what is remembered stays under 4 MiB."""
@@ -40,6 +42,8 @@ class KnownRequest:
     session: str | None
     wire: bytes
     """Request line and fields as they go to a replica, less those that differ by request."""
+    terms: Terms
+    """On what terms it is to be served."""
 
 
 class RequestHeads(HeadMemory[KnownRequest]):
@@ -47,13 +51,23 @@ class RequestHeads(HeadMemory[KnownRequest]):
 
     Args:
         routes: The paths that are forwarded.
+        tenant_field: The field that says whose a request is, in lower case; None: there is none.
+        classes: The classes of objectives that a request may name.
     """
 
-    __slots__ = ("_routes",)
+    __slots__ = ("_classes", "_routes", "_tenant_field")
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(
+        self,
+        routes: Routes,
+        *,
+        tenant_field: bytes | None = None,
+        classes: Collection[str] = (),
+    ) -> None:
         super().__init__(self._read, MAX_HEADS)
         self._routes = routes
+        self._tenant_field = tenant_field
+        self._classes = classes
 
     def _read(self, block: bytes) -> tuple[KnownRequest, int | None]:
         head = parse_request_head(block)
@@ -74,6 +88,7 @@ class RequestHeads(HeadMemory[KnownRequest]):
                 head.lines,
                 b"" if head.forwarded_proto else b"\r\nX-Forwarded-Proto: http",
             ),
+            terms=read_terms(head, self._tenant_field, self._classes),
         )
         return known, head.length
 

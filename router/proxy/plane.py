@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from router.api.errors import error_body
+from router.api.objectives import Objectives
 from router.api.routes import Dialect, Routes
 from router.core.actions import Abort, Actions, Cancel, Refuse, Send
 from router.proxy.answers import Answer
 from router.proxy.client import ClientConnection
 from router.proxy.heads import MODELS_PATH, KnownRequest, RequestHeads
 from router.proxy.pool import UpstreamPool
+from router.proxy.understanding import Understanding
 from router.telemetry.status import Traffic
 
 if TYPE_CHECKING:
@@ -66,7 +68,14 @@ class DataPlane:
             connect_timeout_s=config.limits.connect_timeout_s,
             idle_s=config.limits.upstream_idle_s,
         )
-        self.request_heads = RequestHeads(Routes(config.forward_paths))
+        slo = config.slo
+        objectives = Objectives(slo.default, slo.models, slo.classes)
+        self.understanding = Understanding(objectives=objectives, isolated=config.isolate_tenants)
+        self.request_heads = RequestHeads(
+            Routes(config.forward_paths),
+            tenant_field=config.tenant_header.lower().encode() or None,
+            classes=objectives.classes,
+        )
         self._rng = rng
         self._loop = loop
         self._drained = asyncio.Event()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,24 +17,15 @@ from router.api.body import (
     with_model,
 )
 from router.api.multipart import understand_multipart, with_form_model
+from router.api.objectives import NO_OBJECTIVES, Objectives
 from router.api.routes import BodyFormat
+from router.proxy.terms import MalformedFieldError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from router.core.fleet import FleetState
     from router.proxy.heads import KnownRequest
-
-DEADLINE_FIELD = b"x-request-deadline-ms"
-"""The answer is of no use any more so many milliseconds after the request arrived."""
-
-_MILLISECONDS = re.compile(rb"[0-9]{1,12}(?:\.[0-9]{1,6})?")
-
-
-class MalformedFieldError(MalformedBodyError):
-    """A field of a request's head that the router has to know is malformed."""
-
-    code = "invalid_header"
 
 
 class Understanding(msgspec.Struct, frozen=True):
@@ -44,8 +34,8 @@ class Understanding(msgspec.Struct, frozen=True):
     reading: Reading = USUAL
     """How their bodies are read."""
 
-    tenant_field: bytes | None = None
-    """The field of the head that says whose a request is, in lower case; None: there is none."""
+    objectives: Objectives = NO_OBJECTIVES
+    """How soon answers are wanted."""
 
     isolated: bool = True
     """Whether tenants share no prefix caches: one could tell by the time what another asked."""
@@ -77,11 +67,18 @@ def understand(
         MalformedBodyError: It must be understood and cannot be; or a field of the head is at
             fault (:class:`MalformedFieldError`).
     """
-    deadline_s = _deadline_s(known)
-    tenant = _tenant(known, how)
+    terms = known.terms
+    if terms.fault is not None:
+        raise MalformedFieldError(terms.fault)
+    tenant, deadline_s = terms.tenant, terms.deadline_s
     salt = tenant if how.isolated else None
     facts, body = _facts(known, body, fleet, aliases, tenant=salt, reading=how.reading)
+    ttft_s, tpot_s = how.objectives.of(facts.model, terms.slo_class, facts.prompt_tokens)
     # Nobody else has seen the facts yet.
+    if ttft_s is not None:
+        force_setattr(facts, "ttft_slo_s", ttft_s)
+    if tpot_s is not None:
+        force_setattr(facts, "tpot_slo_s", tpot_s)
     if deadline_s is not None:
         force_setattr(facts, "deadline_s", deadline_s)
     if tenant is not None:
@@ -145,22 +142,3 @@ def _read_form(
         body = with_form_model(body, content_type, model)
         facts = understand_multipart(body, content_type, known.session)
     return facts, body
-
-
-def _tenant(known: KnownRequest, how: Understanding) -> str | None:
-    if how.tenant_field is None:
-        return None
-    tenant = known.head.field(how.tenant_field)
-    return tenant.decode("latin-1") if tenant else None
-
-
-def _deadline_s(known: KnownRequest) -> float | None:
-    value = known.head.field(DEADLINE_FIELD)
-    if value is None:
-        return None
-    milliseconds = float(value) if _MILLISECONDS.fullmatch(value) else 0.0
-    if milliseconds <= 0:
-        shown = value[:40].decode("latin-1")
-        msg = f"The header `{DEADLINE_FIELD.decode()}` is {shown!r}: a number above 0 is allowed."
-        raise MalformedFieldError(msg)
-    return milliseconds / 1000

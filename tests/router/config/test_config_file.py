@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.config.loading import MAX_FILE_BYTES, load_config, parse_config
-from router.config.structs import Config, ConfigError, PolicyConfig, PollingConfig, ReplicaConfig
+from router.config.structs import (
+    Config,
+    ConfigError,
+    HoldConfig,
+    PolicyConfig,
+    PollingConfig,
+    ReplicaConfig,
+    SloConfig,
+)
 
 ENVIRON = {"PORT": "8000", "NAME": "gpu", "DIGITS": "0123", "WORD": "many", "YES": "yes"}
 
@@ -243,6 +251,41 @@ def test_any_text_loads_or_is_a_config_error(text):
         assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
     else:
         assert isinstance(config, Config)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{default: fast}", "$.slo.default: 'fast' is no objective (ttft, tpot, e2e); write "),
+        ("{default: 'e2e=3s'}", "$.slo.default: e2e is no objective of a request; ttft and tpot "),
+        ("{models: {m: 'ttft=2'}}", "$.slo.models.m: ttft=2 is no time limit; write for example "),
+        ("{models: {'': none}}", "$.slo.models: '' is not a model that replicas serve"),
+        ("{models: {a: none}}", "$.slo.models: 'a' is not a model that replicas serve but an al"),
+        ("{classes: {b: 'tpot=0ms'}}", "$.slo.classes.b: tpot=0ms: nothing is that fast; the "),
+        ("{classes: {'a b': none}}", "$.slo.classes: 'a b' is no name of a class: letters, "),
+        ("{classes: [none]}", "$.slo.classes: ['none'] is not allowed; expected a mapping of "),
+    ],
+)
+def test_objectives_that_are_none_are_refused(text, line):
+    assert complaint(f"aliases: {{a: m}}\nslo: {text}").startswith(f"c.yaml:2: {line}")
+
+
+def test_objectives_holds_and_tenants_are_read():
+    config = parse("""
+slo: {default: none, models: {m: "tpot=30ms"}, classes: {}}
+hold: {enabled: false, max_requests: 5, max_tokens: 100, outage_s: 0}
+tenant_header: X-Tenant
+isolate_tenants: false
+""")
+    assert config.slo == SloConfig(default="none", models={"m": "tpot=30ms"}, classes={})
+    assert config.hold == HoldConfig(enabled=False, max_requests=5, max_tokens=100, outage_s=0)
+    assert (config.tenant_header, config.isolate_tenants) == ("X-Tenant", False)
+    assert complaint("tenant_header: 'x tenant'").startswith(
+        "c.yaml:1: $.tenant_header: 'x tenant' is"
+    )
+    assert complaint("hold: {max_requests: 0}").startswith(
+        "c.yaml:1: $.hold.max_requests: 0 is not"
+    )
 
 
 def test_a_file_is_loaded_with_the_environment_of_the_process(tmp_path, monkeypatch):

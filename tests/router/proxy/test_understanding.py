@@ -5,12 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.api.body import MalformedBodyError, Reading
+from router.api.objectives import Objectives
 from router.api.routes import Routes
 from router.core.fleet import FleetState
 from router.proxy.heads import RequestHeads
-from router.proxy.understanding import MalformedFieldError, Understanding, understand
+from router.proxy.terms import MalformedFieldError
+from router.proxy.understanding import Understanding, understand
 
 LONG = "some words of a prompt " * 200
+TENANTS = {"tenant_field": b"x-tenant"}
 heads = RequestHeads(Routes([]))
 
 
@@ -23,15 +26,19 @@ def fleet(*models):
     return state
 
 
-def known(*lines, path="/v1/completions", method="POST"):
+def known(*lines, path="/v1/completions", method="POST", **memory):
     block = "\r\n".join([f"{method} {path} HTTP/1.1", "Host: h", *lines]) + "\r\n\r\n"
-    return heads.read(block.encode("latin-1"))[0]
+    read = RequestHeads(Routes([]), **memory).read if memory else heads.read
+    return read(block.encode("latin-1"))[0]
 
 
-def facts(*lines, how=None, aliases=None, path="/v1/completions", models=("a",), **fields):
+def facts(
+    *lines, how=None, aliases=None, path="/v1/completions", models=("a",), memory=None, **fields
+):
     body = json.dumps(fields).encode()
     how = how or Understanding()
-    return understand(known(*lines, path=path), body, fleet(*models), aliases or {}, how)[0]
+    head = known(*lines, path=path, **(memory or {}))
+    return understand(head, body, fleet(*models), aliases or {}, how)[0]
 
 
 @pytest.mark.parametrize(
@@ -62,16 +69,42 @@ def test_any_deadline_is_a_time_or_an_error(value):
 
 
 def test_tenants_share_no_keys_unless_they_may():
-    isolated = Understanding(tenant_field=b"x-tenant")
-    shared = Understanding(tenant_field=b"x-tenant", isolated=False)
-    seen = [facts(f"X-Tenant: {t}", how=isolated, prompt=LONG) for t in "ab"]
+    shared = Understanding(isolated=False)
+    seen = [facts(f"X-Tenant: {t}", memory=TENANTS, prompt=LONG) for t in "ab"]
     assert [each.tenant for each in seen] == ["a", "b"]
     assert set(seen[0].prefix).isdisjoint(seen[1].prefix)
-    seen = [facts(f"X-Tenant: {t}", how=shared, prompt=LONG) for t in "ab"]
+    seen = [facts(f"X-Tenant: {t}", how=shared, memory=TENANTS, prompt=LONG) for t in "ab"]
     assert [each.tenant for each in seen] == ["a", "b"]
     assert seen[0].prefix == seen[1].prefix != ()
     assert facts("X-Tenant: a", prompt=LONG).tenant is None
-    assert facts(how=isolated, prompt=LONG).tenant is None
+    assert facts(memory=TENANTS, prompt=LONG).tenant is None
+
+
+def test_a_request_has_the_objective_of_its_class_or_model():
+    objectives = Objectives(
+        "ttft=2s+1ms@100,tpot=60ms", {"b": "tpot=30ms", "c": "none"}, {"batch": "ttft=60s"}
+    )
+    how, memory = Understanding(objectives=objectives), {"classes": objectives.classes}
+
+    def wanted(*lines, **fields):
+        seen = facts(*lines, how=how, memory=memory, models=("a", "b", "c"), **fields)
+        return seen.ttft_slo_s, seen.tpot_slo_s
+
+    assert wanted(model="a") == (2.0, 0.06)
+    assert wanted(model="a", prompt=[1] * 1100) == (3.0, 0.06)
+    assert wanted(model="b") == (None, 0.03)
+    assert wanted(model="c") == (None, None)
+    assert wanted("X-Pointsman-SLO: batch", model="b", prompt=[1] * 1100) == (60.0, None)
+
+
+def test_a_class_that_is_not_known_is_refused_with_those_that_are():
+    known_ones = {"classes": frozenset({"batch", "agent"})}
+    message = "The header `x-pointsman-slo` is 'bulk'; known: agent, batch."
+    with pytest.raises(MalformedFieldError) as error:
+        facts("x-pointsman-slo: bulk", memory=known_ones)
+    assert (str(error.value), error.value.code) == (message, "invalid_header")
+    with pytest.raises(MalformedFieldError, match="'bulk'; none is configured"):
+        facts("x-pointsman-slo: bulk")
 
 
 def test_an_alias_has_the_keys_of_its_model():
