@@ -12,6 +12,7 @@ The owner sends requests and moves bytes; this says which, and what the client g
                                  inside of the stream; drop it
     ended                        after each: the answer is complete though the engine writes on
     complete                     when the stream ended: whether that was its end
+    ending()                     it broke: whether nothing but its end is missing
     resume(engine)               it broke: the next request, the bytes that end the stream after
                                  all, or a Reason
     passed(data) …               and so on, over as many replicas as it takes
@@ -32,6 +33,7 @@ from router.continuation.resume import (
     has_way,
     keeps_stop,
     lag_chars,
+    over,
     plan,
 )
 from router.continuation.stitch import Stitch
@@ -127,6 +129,13 @@ class Continuation:
             return self._over or self._record.finish is not None
         return self._over or self._tap.complete or self._tap.lost is not None
 
+    def ending(self) -> Ending | None:
+        """What ends an answer that broke, if nothing but its end is missing."""
+        if self.obstacle() is not None:
+            return None
+        finished = over(self._wish, self._record)
+        return self._end(self._record, finished) if isinstance(finished, Finished) else None
+
     def resume(self, engine: str | None) -> Resume | Ending | Reason:
         """How to go on with an answer that broke.
 
@@ -146,17 +155,13 @@ class Continuation:
         planned = plan(self._wish, record, engine)
         if isinstance(planned, Reason):
             return planned
-        drops = drops_usage(self._wish, engine)
         if isinstance(planned, Finished):
-            words = wording(self._wish, record, crossed=False, drops_usage=drops)
-            ending = words.ending(planned.finish, planned.stop)
-            self._over = record.done = True
-            return Ending(ending)
+            return self._end(record, planned)
         self._stitch = Stitch(
             self._wish,
             record,
             planned,
-            drops_usage=drops,
+            drops_usage=drops_usage(self._wish, engine),
             keeps_stop=keeps_stop(self._wish, engine),
         )
         self.passed = self._stitch.passed
@@ -170,6 +175,12 @@ class Continuation:
     @property
     def _record(self) -> Record:
         return self._tap.record if self._stitch is None else self._stitch.record
+
+    def _end(self, record: Record, finished: Finished) -> Ending:
+        words = wording(self._wish, record, crossed=False, drops_usage=False)
+        ending = words.ending(finished.finish, finished.stop)
+        self._over = record.done = True
+        return Ending(ending)
 
     def _new_tap(self, *, strips_ids: bool) -> Tap:
         return Tap(

@@ -162,9 +162,9 @@ def plan(wish: Wish, record: Record, engine: str | None) -> Resume | Finished | 
         record: What it has.
         engine: That of the replica which is to go on.
     """
-    over = _over(wish, record)
-    if over is not None:
-        return over
+    ended = over(wish, record)
+    if ended is not None:
+        return ended
     if wish.api in _NATIVE and engine != _NATIVE[wish.api]:
         return Reason.ENGINE
     method, seam = Method.TOKENS, _seam_of_tokens(wish, record, engine)
@@ -184,7 +184,7 @@ def plan(wish: Wish, record: Record, engine: str | None) -> Resume | Finished | 
     return _resume(wish, record, engine, method)
 
 
-def _over(wish: Wish, record: Record) -> Finished | Reason | None:
+def over(wish: Wish, record: Record) -> Finished | Reason | None:
     """Whether there is nothing to go on with, whichever the engine."""
     if record.finish is not None:
         return Finished(None)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from router.config.structs import LimitsConfig
     from router.proxy.answers import Answer
-    from router.proxy.exchange import Plane as ExchangePlane
     from router.proxy.heads import KnownRequest, RequestHeads
+    from router.proxy.sides import Plane as ExchangePlane
 
 MAX_AHEAD_BYTES = 64 * 1024
 """What a client may send ahead of the answer that it waits for."""

@@ -78,11 +78,11 @@ class ContinuableAnswer:
 
     __slots__ = (
         "_body_bytes",
+        "_broke",
         "_charged",
         "_counted",
         "_resume",
         "_shared",
-        "breaks",
         "continuation",
         "relayed",
     )
@@ -94,10 +94,9 @@ class ContinuableAnswer:
         self._charged = False
         self._counted = False
         self._resume: Resume | None = None
+        self._broke = False
         self.relayed = False
         """Whether the client has the beginning of the answer."""
-        self.breaks = 0
-        """How often it broke after that."""
 
     def request(self, engine: str | None) -> tuple[bytes, bytes | None]:
         """The body to send, and the target that takes the place of the client's, if one does.
@@ -143,8 +142,9 @@ class ContinuableAnswer:
         """How to go on with the answer, which broke; what is to be sent is then the request.
 
         Args:
-            engine: Of the replica that goes on; None if there is none.
+            engine: Of the replica that goes on.
         """
+        self._broke = True
         planned = self.continuation.resume(engine)
         if isinstance(planned, Resume):
             self._resume = planned
@@ -154,14 +154,27 @@ class ContinuableAnswer:
             self._count(planned)
         return planned
 
-    def incomplete(self) -> bool:
-        """Whether a stream that its replica ended is to go on: it was no end, and it can."""
-        if self.continuation.complete:
-            return False
+    def ending(self) -> bytes | None:
+        """What ends an answer that broke; None: more than its end is missing."""
+        self._broke = self.relayed
+        ending = self.continuation.ending() if self.relayed else None
+        return None if ending is None else ending.data
+
+    def may_go_on(self) -> bool:
+        """Whether an answer that broke could go on, if there is a replica for it."""
         reason = self.continuation.obstacle()
         if reason is not None:
             self._count(reason)
         return reason is None
+
+    def left(self) -> bytes | None:
+        """What the client still gets of a stream that its replica ended.
+
+        Returns:
+            None if that was not the end of the answer, and it can go on elsewhere.
+        """
+        left = self.continuation.unfinished()
+        return None if not self.continuation.complete and self.may_go_on() else left
 
     def close(self, outcome: str) -> None:
         """The answer is over.
@@ -169,7 +182,7 @@ class ContinuableAnswer:
         Args:
             outcome: What became of it, if it broke.
         """
-        if self.breaks:
+        if self._broke:
             outcomes = self._shared.outcomes
             outcomes[outcome] = outcomes.get(outcome, 0) + 1
         lost = self.continuation.lost

@@ -1,4 +1,4 @@
-"""The head of a request as it goes to a replica."""
+"""Heads as they go on: a request's to a replica, an answer's to the client."""
 
 from __future__ import annotations
 
@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 from router.http1.fields import HEAD_END
 
 if TYPE_CHECKING:
+    from router.http1.response import ResponseHead
     from router.proxy.heads import KnownRequest
 
 
 def forwarded_head(
-    known: KnownRequest, body_bytes: int, request_id: bytes, address: bytes, replica_url: str
+    known: KnownRequest,
+    body_bytes: int,
+    request_id: bytes,
+    address: bytes,
+    replica_url: str,
+    *,
+    target: bytes | None = None,
 ) -> bytes:
     """The client's head, with the fields that differ from request to request.
 
@@ -21,9 +28,12 @@ def forwarded_head(
         request_id: Given to a request that brought none.
         address: The client's IP address; empty when it has none.
         replica_url: Where it goes; the host for a client of HTTP/1.0 that named none.
+        target: What is asked for in place of what the client asked for.
     """
     head = known.head
     lines = known.wire
+    if target is not None:
+        lines = b"%b %b%b" % (head.method, target, lines[lines.index(b" HTTP/1.1") :])
     if body_bytes or head.chunked or head.length is not None:
         lines = b"%b\r\nContent-Length: %d" % (lines, body_bytes)
     if head.request_id is None:
@@ -37,3 +47,26 @@ def forwarded_head(
         authority = replica_url.partition("://")[2].encode()
         lines = b"%b\r\nHost: %b" % (lines, authority)
     return lines + HEAD_END
+
+
+def answer_head(
+    head: ResponseHead, framing: bytes, replica: str, request_id: bytes, connection: bytes
+) -> bytes:
+    """A replica's head, with the fields that are the router's.
+
+    Args:
+        head: The replica's.
+        framing: Fields that tell the client how the body is framed.
+        replica: Its name.
+        request_id: Given to an answer that has none.
+        connection: Fields about the client's connection.
+    """
+    return b"HTTP/1.1 %d %b%b%b\r\nx-pointsman-replica: %b%b%b\r\n\r\n" % (
+        head.status,
+        head.reason,
+        head.lines,
+        framing,
+        replica.encode(),
+        b"" if head.has_request_id else b"\r\nx-request-id: " + request_id,
+        connection,
+    )

@@ -115,6 +115,14 @@ class Relay:
         if self._event_stream and at_boundary:
             self._send(event)
 
+    def say(self, data: bytes) -> None:
+        """Put bytes of the router's own at the end of the body; may be nothing."""
+        if data:
+            self._send(data)
+
+    def let_go(self) -> None:
+        """The answer is over, or goes on another way."""
+
     def tell_progress(self) -> None:
         """Tell of the tokens that nobody was told of yet."""
         tokens, self.tokens, self.tell_at = self.tokens, 0, TOKENS_AT_ONCE
@@ -196,6 +204,11 @@ class PlainRelay(Relay):
         """As :meth:`Relay.interrupt`; there is room everywhere."""
         del at_boundary
         super().interrupt(event, at_boundary=True)
+
+
+def stream_to_client(minor: int) -> tuple[bytes, bool]:
+    """As the last two of :func:`way_to_client`, for a stream that may go on elsewhere."""
+    return (b"\r\nTransfer-Encoding: chunked", False) if minor == 1 else (b"", True)
 
 
 def way_to_client(

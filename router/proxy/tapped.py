@@ -77,12 +77,12 @@ class TappedRelay(Relay):
         if not data:
             return
         self.tokens += data.count(EVENT)
-        self.give(self._pass(data))
+        self.say(self._pass(data))
         self._look()
         if self.tokens >= self.tell_at:
             self.tell_progress()
 
-    def give(self, data: bytes) -> None:
+    def say(self, data: bytes) -> None:
         """Send whole events, framed for the client; may be nothing."""
         if not data:
             return
@@ -113,7 +113,7 @@ class TappedRelay(Relay):
     def interrupt(self, event: bytes, *, at_boundary: bool) -> None:
         """As :meth:`Relay.interrupt`; there is room everywhere."""
         del at_boundary
-        self.give(event)
+        self.say(event)
 
     def let_go(self) -> None:
         """The stream is over: refer to itself no more, or the collector would be needed."""
@@ -127,7 +127,7 @@ class TappedRelay(Relay):
             self._to_client(chunk)
             return
         self.sent_bytes -= len(chunk)
-        self.give(passed)
+        self.say(passed)
         self._look()
 
     def _look(self) -> None:

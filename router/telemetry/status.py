@@ -42,6 +42,18 @@ class Traffic:
     """Answers that the router gave before routing (bad framing, unknown path, body too large …),
     by status."""
 
+    continuation_bytes: int = 0
+    """What is remembered of streams and their requests, to continue them."""
+
+    continuations_total: Mapping[str, int] = field(default_factory=dict)
+    """Streams that broke, by what became of them."""
+
+    continuation_requests_total: Mapping[str, int] = field(default_factory=dict)
+    """Requests that asked for the rest of an answer, by method."""
+
+    not_continued_total: Mapping[str, int] = field(default_factory=dict)
+    """Streams that cannot be continued, or could not when they broke, by reason."""
+
 
 class Status(Protocol):
     """The running router, as operators see it. All attributes are read-only."""

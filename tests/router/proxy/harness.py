@@ -5,7 +5,7 @@ import itertools
 from random import Random
 
 from policies.base import Choice
-from router.config.structs import Config
+from router.config.structs import Config, ContinuationConfig
 from router.core.dispatcher import Dispatcher
 from router.core.fleet import FleetState
 from router.proxy.plane import DataPlane
@@ -90,12 +90,14 @@ class Loop:
 class House:
     """A data plane, one client, and replicas whose connections are made by hand."""
 
-    def __init__(self, replicas=("r1",), **config):
+    def __init__(self, replicas=("r1",), *, continues=False, **config):
         self.loop = Loop()
         self.fleet = FleetState()
         self.ends = Ends()
         self.dispatcher = Dispatcher(self.fleet, First(), Random(0), self.ends)
-        self.plane = DataPlane(Config(**config), self.dispatcher, Random(1), self.loop)
+        continuation = ContinuationConfig(enabled=continues)
+        config = Config(continuation=continuation, **config)
+        self.plane = DataPlane(config, self.dispatcher, Random(1), self.loop)
         for name in replicas:
             replica = self.fleet.add(name, f"http://{name}")
             self.fleet.health_seen(replica, healthy=True, reason="")
