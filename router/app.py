@@ -11,6 +11,9 @@ from router.addresses import parse_address
 from router.admin.server import AdminServer
 from router.core.dispatcher import Dispatcher, Limits
 from router.core.fleet import FleetState
+from router.core.fleet_health import FleetHealth
+from router.core.health import HealthSettings
+from router.core.retry import RetrySettings
 from router.listeners import Listeners, url_of
 from router.polling.poller import Poller
 from router.proxy.plane import DataPlane
@@ -46,13 +49,16 @@ class App:
         self.started_s = loop.time()
         self.policy_name = config.policy.name
         self.telemetry = Telemetry(loop.time)
-        self.fleet = FleetState(sample_lifetime_s=config.polling.sample_lifetime_s)
+        self.fleet = FleetState(
+            sample_lifetime_s=config.polling.sample_lifetime_s,
+            health=FleetHealth(HealthSettings(), Random()),
+        )
         self.dispatcher = Dispatcher(
             self.fleet,
             policy,
             Random(config.seed),
             self.telemetry,
-            Limits(max_attempts=config.limits.max_attempts),
+            Limits(retry=RetrySettings(max_attempts=config.limits.max_attempts)),
         )
         self.plane = DataPlane(config, self.dispatcher, Random(), loop)
         self._listeners = Listeners(loop, self.plane.protocol)
@@ -119,7 +125,10 @@ class FleetEvents:
 
     def health_seen(self, replica: Replica, *, healthy: bool, reason: str) -> None:
         """The health of ``replica`` was looked at."""
-        self._plane.perform(self._dispatcher.health_seen(replica, healthy=healthy, reason=reason))
+        now = self._plane.now()
+        self._plane.perform(
+            self._dispatcher.health_seen(replica, now, healthy=healthy, reason=reason)
+        )
 
     def engine_seen(self, replica: Replica, engine: str) -> None:
         """It was found out which engine ``replica`` runs."""

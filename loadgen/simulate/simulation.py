@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from loadgen.simulate.workload import Planned, Workload
     from policies.base import Policy
     from router.core.actions import Actions
+    from router.core.health import Transition
     from router.core.replica import Replica
     from router.core.request import Attempt, Failure
 
@@ -88,6 +89,8 @@ class Simulation:
         self.load = load
         self.policy_errors: list[Exception] = []
         """What the policy raised; a fallback chose instead."""
+        self.transitions: list[Transition] = []
+        """Changes of the replicas' health."""
         self.fleet = FleetState()
         self.workload = workload
         self.settings = settings
@@ -167,13 +170,20 @@ class Simulation:
         """Note that the policy broke its contract."""
         self.policy_errors.append(error)
 
+    def health_changed(self, change: Transition) -> None:
+        """Note a change of a replica's health."""
+        self.transitions.append(change)
+
     # -- what replicas answer -----------------------------------------------------------------
 
     def rejected(self, attempt: Attempt, status: int) -> None:
-        """An answer that is an error is relayed like any other."""
+        """The answer is an error: it is relayed, or the request goes elsewhere."""
         if _is_open(attempt):
-            self.dispatcher.headers_received(attempt, status)
-            self.perform(self.dispatcher.attempt_ended(attempt, self.agenda.now_s))
+            now = self.agenda.now_s
+            actions = self.dispatcher.headers_received(attempt, status, now)
+            if _is_open(attempt):
+                actions = self.dispatcher.attempt_ended(attempt, now)
+            self.perform(actions)
 
     def first_token(self, attempt: Attempt, sequence: Sequence) -> None:
         """The head of the answer and its first token came."""
@@ -185,7 +195,7 @@ class Simulation:
         outcome.cached_tokens = sequence.cached_tokens
         station = self.stations[attempt.replica]
         station.report_progress()
-        self.dispatcher.headers_received(attempt, 200)
+        self.dispatcher.headers_received(attempt, 200, self.agenda.now_s)
         self.streamed(attempt, 1)
         station.opened(attempt)
 

@@ -68,7 +68,7 @@ class Watch:
         replica, dispatcher = self._station.replica, self._dispatcher
         perform = self._performer.perform
         perform(dispatcher.models_seen(replica, (MODEL,)))
-        perform(dispatcher.health_seen(replica, healthy=True, reason="ok"))
+        perform(dispatcher.health_seen(replica, self._agenda.now_s, healthy=True, reason="ok"))
         self._shown = self._station.sample()
         self._answered(self._shown, REFUSED)
         self._agenda.after(self._rng.random() * self._delays.poll_interval_s, self._look)
@@ -93,8 +93,9 @@ class Watch:
             healthy, reason = False, REFUSED
         elif station.silent:
             healthy, reason = False, self._timed_out
+        now = self._agenda.now_s
         self._performer.perform(
-            self._dispatcher.health_seen(station.replica, healthy=healthy, reason=reason)
+            self._dispatcher.health_seen(station.replica, now, healthy=healthy, reason=reason)
         )
 
     @property

@@ -19,6 +19,9 @@ class Send:
     """Send the request of ``attempt`` to the replica of ``attempt``, from its first byte."""
 
     attempt: Attempt
+    continues: bool = False
+    """The client has a part of an answer already: ask for the rest of it. If that cannot be asked
+    for after all, the driver says so (``Dispatcher.continuation_settled``)."""
 
 
 @dataclass(slots=True)

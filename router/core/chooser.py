@@ -60,25 +60,38 @@ class Chooser:
 
     def ask(self, request: Request, candidates: Sequence[Replica], now: float) -> Choice:
         """What the policy wants, or a fallback's choice if it fails."""
-        facts = request.facts
-        self._estimator.clock.now_s = now
-        force_setattr(facts, "waited_s", now - request.arrived_s)
-        if facts.prefix:
-            cached = self._prefix_index.match(facts.prefix, facts.prefix_block_tokens)
-            force_setattr(facts, "cached", cached)
+        self._prepare(request, now)
         try:
-            choice = self.policy.choose(facts, candidates, self.rng)
+            choice = self.policy.choose(request.facts, candidates, self.rng)
             reason = _checked(choice, candidates)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is reported
             self.errors += 1
             self._critic.policy_failed(error)
             choice = Choice(min(candidates, key=_in_flight), "fallback")
             reason = "fallback"
+        self._count(reason)
+        return choice
+
+    def direct(self, request: Request, replica: Replica, reason: str, now: float) -> Choice:
+        """Send the request to ``replica`` without asking; counted by ``reason`` all the same."""
+        self._prepare(request, now)
+        self._count(reason)
+        return Choice(replica, reason)
+
+    def _prepare(self, request: Request, now: float) -> None:
+        """Bring what is believed, and what the request says of itself, to the present."""
+        facts = request.facts
+        self._estimator.clock.now_s = now
+        force_setattr(facts, "waited_s", now - request.arrived_s)
+        if facts.prefix:
+            cached = self._prefix_index.match(facts.prefix, facts.prefix_block_tokens)
+            force_setattr(facts, "cached", cached)
+
+    def _count(self, reason: str) -> None:
         counts = self.reasons
         if reason not in counts and len(counts) >= MAX_REASONS:
             reason = "other"
         counts[reason] = counts.get(reason, 0) + 1
-        return choice
 
 
 def _checked(choice: Choice, candidates: Sequence[Replica]) -> str:

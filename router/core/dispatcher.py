@@ -7,66 +7,53 @@ returns the actions that its driver has to perform. All times are monotonic seco
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING
 
-from router.core.actions import Abort, Actions, Cancel, Refuse, Send
+from router.core.actions import Abort, Actions, Cancel, Refuse
+from router.core.books import Books, Observer
 from router.core.chooser import Chooser
+from router.core.drain import DrainSettings, check_drain
 from router.core.estimator import Estimator
-from router.core.hold import HoldLimits, HoldQueue
+from router.core.gray import GraySettings
+from router.core.health import Health
+from router.core.hold import HoldLimits
+from router.core.outcome import Outcome, outcome_of_status
+from router.core.placement import Placement
 from router.core.prefix_index import PrefixIndex
 from router.core.request import Attempt, Failure, Request, State
+from router.core.retry import Next, RetryBudget, RetrySettings
+from router.core.retrying import Retrying, tries_of
+from router.core.stall import StallSettings
+from router.core.waiting import Waiting, unanswered
+from router.core.watching import Watching, attempts_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from random import Random
 
-    from policies.base import Choice, Policy
+    from policies.base import Policy
+    from router.core.actions import Action
     from router.core.fleet import FleetState
+    from router.core.health import Transition
     from router.core.replica import Replica
+    from router.core.retry import Verdict
     from router.core.sample import Sample
-
-RETRY_AFTER_S = 1
-"""What clients are told when no replica is ready; the poller looks four times a second."""
-
-MAX_ASKED = 6
-"""Held requests that are asked for again at one event; the more urgent ones come first."""
 
 LOOK_AGAIN_S = 0.05
 """A poll lets the router look again at what it holds, if nothing else did for so long."""
 
-
-class Observer(Protocol):
-    """Who wants to know how requests end; called once a request."""
-
-    def request_ended(self, request: Request, replica: Replica | None, now: float) -> None:
-        """``request`` reached one of its ends; ``replica`` had its last attempt."""
-
-    def policy_failed(self, error: Exception) -> None:
-        """The policy raised, or chose what it was not offered; a fallback chose instead."""
+NOT_RELAYED_FROM = 400
+"""Statuses from here on are weighed before anything is relayed."""
 
 
 @dataclass(slots=True)
 class Limits:
-    """Bounds of the dispatcher."""
+    """Bounds of the dispatcher; the settings of health are the fleet's."""
 
-    max_attempts: int = 3
-    """Tries of one request, on replicas that all differ."""
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened since the start."""
-
-    arrived: int = 0
-    attempts: int = 0
-    ended: dict[State, int] = field(default_factory=dict)
-    failed: dict[Failure, int] = field(default_factory=dict)
-    held: int = 0
-    """Requests that had to wait in the router."""
-    shed: int = 0
-    """Requests refused because too much waited already."""
-    expired: int = 0
-    """Requests whose deadline passed while they waited."""
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    stall: StallSettings = field(default_factory=StallSettings)
+    gray: GraySettings = field(default_factory=GraySettings)
+    drain: DrainSettings = field(default_factory=DrainSettings)
 
 
 class Dispatcher:
@@ -76,7 +63,7 @@ class Dispatcher:
         fleet: The fleet; the dispatcher keeps its bookkeeping of attempts.
         policy: Who chooses.
         rng: The policy's source of chance.
-        observer: Told of each end.
+        observer: Told of each end, and of each change of a replica's health.
         limits: Bounds.
         hold: How much may wait in the router.
         estimator: Who predicts; a new one when left out.
@@ -99,75 +86,143 @@ class Dispatcher:
         self.observer = observer
         self.limits = limits or Limits()
         self.hold = hold or HoldLimits()
-        self.counters = Counters()
         self.estimator = estimator or Estimator()
         self.prefix_index = prefix_index or PrefixIndex()
         self.chooser = Chooser(policy, rng, observer, self.estimator, self.prefix_index)
-        self.held = HoldQueue()
-        """Requests that wait for a better moment."""
-        self._looked_s = 0.0
-        self.open: set[Request] = set()
+        self.budget = RetryBudget(self.limits.retry)
+        self._books = Books(fleet, observer, self.estimator, self.prefix_index, self.budget)
+        self.counters = self._books.counters
+        self.open = self._books.open
         """Requests that have not ended."""
+        self._placement = Placement(fleet, self.chooser)
+        self.waiting = Waiting(self.hold, fleet, self._placement, self._books, self.budget)
+        """Requests that wait in the router."""
+        self._retrying = Retrying(
+            self.limits.retry, self.budget, self._books, self._placement, self.waiting
+        )
+        self._watching = Watching(fleet, self.estimator, self.limits.stall, self.limits.gray)
+        self._looked_s = 0.0
 
     # -- events of requests -------------------------------------------------------------------
 
     def request_arrived(self, request: Request, now: float) -> Actions:
         """A request is complete and wants a replica."""
-        self.counters.arrived += 1
-        self.open.add(request)
-        request.number = self.counters.arrived
-        candidates = self.fleet.candidates(request.facts.model)
-        if not candidates:
-            return self._refuse_unserved(request, now)
-        if not self.held:
-            choice = self.chooser.ask(request, candidates, now)
-            if not (choice.hold and self.hold.enabled):
-                return self._send(request, choice, now)
-            request.lost = self._must_miss(request, choice, now)
-            return self._hold(request, now)
-        return [*self._hold(request, now), *self._release(now)]
+        self._books.arrived(request)
+        if self.waiting.held:
+            if not self.fleet.candidates(request.facts.model):
+                return self._unserved(request, now)
+            return [*self.waiting.hold(request, None, now), *self._release(now)]
+        choice = self._placement.place(request, now)
+        if choice is None:
+            return self._unserved(request, now)
+        if choice.hold and self.hold.enabled:
+            return self.waiting.hold(request, choice, now)
+        return self._books.send(request, choice, now)
 
-    def headers_received(self, attempt: Attempt, status: int) -> None:
-        """The head of a final (not 1xx) answer came and is relayed from here on."""
+    def headers_received(
+        self, attempt: Attempt, status: int, now: float, retry_after_s: float | None = None
+    ) -> Actions:
+        """The head of a final (not 1xx) answer came.
+
+        Args:
+            attempt: Which one.
+            status: Its status.
+            now: The time.
+            retry_after_s: From its head.
+
+        Returns:
+            What is to be done if the answer is to be dropped, which may be nothing: the attempt is
+            over then (``attempt.request.attempt`` is another one, or none). Otherwise the answer
+            is relayed from here on.
+        """
         request = attempt.request
-        request.status = status
+        if status >= NOT_RELAYED_FROM:
+            actions = self._weigh(attempt, status, now, retry_after_s)
+            if request.attempt is not attempt:
+                return actions
+        if not request.relayed:
+            request.relayed = True
+            request.status = status
         request.state = State.RELAYING
+        return ()
 
     def progress(self, attempt: Attempt, tokens: int, now: float) -> Actions:
         """``tokens`` more tokens were streamed: the first at once, later several in a call."""
-        request = attempt.request
+        request, replica = attempt.request, attempt.replica
         attempt.output_tokens += tokens
-        attempt.replica.in_flight_output_tokens += tokens
+        attempt.reports += 1
+        attempt.heard_s = now
+        replica.in_flight_output_tokens += tokens
+        replica.silence.heard(now)
+        replica.meter.streamed(tokens)
         self.estimator.progress(attempt, tokens, now)
+        if replica.health.probing:
+            health = self.fleet.health
+            self._note(
+                health.streamed(replica.health, attempt.output_tokens, attempt.started_s, now)
+            )
+        if attempt.reports > 1:
+            return ()
         if request.first_byte_s is None:
             request.first_byte_s = now
-            return self._release(now)
-        return ()
+        self._books.retry_over(attempt)
+        if request.facts.streamed:
+            replica.meter.first_token(
+                now - attempt.started_s, attempt.expected_s, attempt.prefill_s
+            )
+        return self._release(now)
 
     def attempt_ended(self, attempt: Attempt, now: float) -> Actions:
         """The answer was relayed to its end."""
-        self._close(attempt, now, whole=True)
-        self._end(attempt.request, State.DONE, now, attempt.replica)
+        request, replica = attempt.request, attempt.replica
+        self._books.close(attempt, now, whole=True)
+        replica.silence.heard(now)
+        status = request.status or 0
+        if status < NOT_RELAYED_FROM:
+            health = self.fleet.health
+            self._note(health.answered(replica.health, status, attempt.started_s, now))
+        self._books.end(request, State.DONE, now, replica)
         return self._release(now)
 
     def attempt_failed(self, attempt: Attempt, failure: Failure, now: float) -> Actions:
-        """The attempt broke; before anything was relayed the request goes elsewhere."""
+        """The attempt broke.
+
+        Before anything was relayed the request goes elsewhere, and so does an answer that can be
+        continued (``Request.continuable``): the action is then a Send that says so.
+        """
         request, replica = attempt.request, attempt.replica
-        self._close(attempt, now)
+        self._books.close(attempt, now)
+        request.failed_s = now
         replica.failed_total += 1
         self.counters.failed[failure] = self.counters.failed.get(failure, 0) + 1
-        if request.state is State.RELAYING:
-            self._end(request, State.FAILED, now, replica)
-            return (Abort(request, "upstream_failed", "The replica failed in mid-answer."),)
-        if request.attempts < self.limits.max_attempts:
-            tried = request.tried
-            others = [c for c in self.fleet.candidates(request.facts.model) if c not in tried]
-            if others:
-                return self._send(request, self.chooser.ask(request, others, now), now)
-        request.status = 502
-        self._end(request, State.FAILED, now, replica)
-        message = f"No replica could answer ({request.attempts} tried)."
-        return (Refuse(request, 502, "upstream_failed", message, RETRY_AFTER_S),)
+        if failure is not Failure.STALL:  # those are the watch's to judge
+            change = self.fleet.health.failed(
+                replica.health,
+                attempt.started_s,
+                now,
+                counts=tries_of(request).blame(),
+                refused=failure is Failure.CONNECT,
+            )
+            self._note(change)
+        return self._go_on(
+            request, self._retrying.after_failure(attempt, failure, now), replica, now
+        )
+
+    def continuation_settled(self, attempt: Attempt, now: float, *, complete: bool) -> Actions:
+        """A Send that continues needed no sending, or could not be made.
+
+        Args:
+            attempt: Which one; nothing was sent for it.
+            now: The time.
+            complete: The answer was complete already; otherwise it cannot be continued.
+        """
+        request, replica = attempt.request, attempt.replica
+        self._books.close(attempt, now)
+        self.fleet.health.left(replica.health, attempt.started_s)
+        if complete:
+            self._books.end(request, State.DONE, now, replica)
+            return self._release(now)
+        return [*self._give_up(request, replica, now), *self._release(now)]
 
     def client_gone(self, request: Request, now: float) -> Actions:
         """The client left; whatever is still done for it is in vain."""
@@ -175,13 +230,20 @@ class Dispatcher:
             return ()
         attempt = request.attempt
         if attempt is None:
-            if request in self.held:
-                self.held.take(request)
-            self._end(request, State.GONE, now, None)
+            self.waiting.leave(request)
+            last = request.tried[-1] if request.tried else None
+            self._books.end(request, State.GONE, now, last)
             return ()
-        self._close(attempt, now)
-        self._end(request, State.GONE, now, attempt.replica)
+        self._books.close(attempt, now)
+        self.fleet.health.left(attempt.replica.health, attempt.started_s)
+        self._books.end(request, State.GONE, now, attempt.replica)
         return (Cancel(attempt),)
+
+    def client_paused(self, attempt: Attempt, now: float, *, paused: bool) -> None:
+        """The client of a stream stopped reading, or reads on: silence is not the replica's."""
+        attempt.paused = paused
+        attempt.heard_s = now
+        attempt.replica.silence.woken(now)
 
     # -- events of the fleet ------------------------------------------------------------------
 
@@ -202,10 +264,18 @@ class Dispatcher:
         self.fleet.sample_failed(replica, reason)
         return ()
 
-    def health_seen(self, replica: Replica, *, healthy: bool, reason: str) -> Actions:
+    def health_seen(self, replica: Replica, now: float, *, healthy: bool, reason: str) -> Actions:
         """A replica's health endpoint answered, or did not."""
-        self.fleet.health_seen(replica, healthy=healthy, reason=reason)
-        return ()
+        change = self.fleet.health_seen(replica, healthy=healthy, reason=reason, now=now)
+        if change is None:
+            return ()
+        if change.before is Health.DOWN:
+            # It may be another process: what it had in its cache, and how slow it was, is gone.
+            self.prefix_index.forget(replica.name)
+            self.estimator.returned(replica)
+            self._watching.forget(replica)
+        self._note(change)
+        return self._release(now)
 
     def engine_seen(self, replica: Replica, engine: str) -> Actions:
         """It was found out which engine a replica runs."""
@@ -220,127 +290,124 @@ class Dispatcher:
         self.estimator.joined(replica)
         return ()
 
+    def drain(self, name: str, now: float, *, force: bool = False, detail: str = "") -> Actions:
+        """Give a replica nothing new; what runs there goes on. It ends with a restart, or when
+        undrained.
+
+        Args:
+            name: Which one.
+            now: The time.
+            force: Even if too few stay in service.
+            detail: Why, for the log.
+
+        Raises:
+            KeyError: There is none of that name.
+            DrainRefusedError: Too few would stay.
+        """
+        replica = self.fleet.replicas[name]
+        in_service = [r.name for r in self.fleet.replicas.values() if r.health.in_service]
+        check_drain(name, in_service, self.limits.drain, force=force)
+        self._note(self.fleet.health.drain(replica.health, detail or "asked for", now))
+        return self._release(now)
+
+    def undrain(self, name: str, now: float, *, detail: str = "") -> Actions:
+        """Give a replica requests again.
+
+        Raises:
+            KeyError: There is none of that name.
+        """
+        replica = self.fleet.replicas[name]
+        self._note(self.fleet.health.undrain(replica.health, detail or "asked for", now))
+        return self._release(now)
+
     def tick(self, now: float) -> Actions:
         """Time has passed; to be called a few times a second."""
         self.fleet.expire_samples(now)
         self.estimator.tick(now)
-        return [*self._expire(now), *self._release(now)] if self.held else ()
+        health = self.fleet.health
+        for change in health.tick(now):
+            self._note(change)
+        actions: list[Action] = []
+        lost = self._watching.stuck(self.open, now)
+        for replica, stall in self._watching.stalled(self.open, now):
+            self._note(health.stalled(replica.health, stall.detail, now))
+            if not replica.health.in_service:
+                lost.extend(attempts_on(replica, self.open))
+        for attempt in lost:
+            if attempt.request.attempt is attempt:
+                actions.extend(self._break_off(attempt, now))
+        for found in self._watching.slow(now):
+            slow = self.fleet.replicas[found.replica].health
+            self._note(health.slowed(slow, found.weight, found.detail, now, eject=found.eject))
+        if self.waiting:
+            actions.extend(self.waiting.expire(now))
+            actions.extend(self._release(now))
+        return actions
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _hold(self, request: Request, now: float) -> Sequence[Refuse]:
-        """Let a request wait, unless too much waits already: then the least urgent must go."""
-        request.state = State.HELD
-        self.counters.held += 1
-        self.held.put(request, lost=request.lost)
-        limits, held = self.hold, self.held
-        if len(held) <= limits.max_requests and held.tokens <= limits.max_tokens:
-            return ()
-        victim = held.last()
-        held.take(victim)
-        self.counters.shed += 1
-        message = "Too many requests wait already; this one was the least urgent."
-        refuse = Refuse(victim, 429, "overloaded", message, self._backlog_s())
-        return (self._refuse(refuse, now),)
-
-    def _release(self, now: float) -> Sequence[Send]:
-        """Ask again for those that wait, the most urgent first."""
+    def _release(self, now: float) -> Actions:
         self._looked_s = now
-        if not self.held:
+        return self.waiting.release(now) if self.waiting else ()
+
+    def _note(self, change: Transition | None) -> None:
+        """A replica's health changed: whom to offer is to be found out anew."""
+        if change is not None:
+            self.fleet.forget()
+            self.observer.health_changed(change)
+
+    def _weigh(
+        self, attempt: Attempt, status: int, now: float, retry_after_s: float | None
+    ) -> Actions:
+        """Judge the replica by an error, and decide whether the client gets to see it."""
+        request, replica = attempt.request, attempt.replica
+        failed = outcome_of_status(status) is Outcome.FAILURE
+        change = self.fleet.health.answered(
+            replica.health,
+            status,
+            attempt.started_s,
+            now,
+            retry_after_s=retry_after_s,
+            counts=failed and tries_of(request).blame(),
+        )
+        self._note(change)
+        verdict = self._retrying.after_status(attempt, status, now)
+        if verdict.then is Next.RELAY:
             return ()
-        actions: list[Send] = []
-        stayed = 0
-        while stayed < MAX_ASKED and stayed < len(self.held):
-            # Those that stay keep their order, so the next to be asked stands behind them.
-            request = self.held.first(stayed + 1)[stayed]
-            candidates = self.fleet.candidates(request.facts.model)
-            choice = self.chooser.ask(request, candidates, now) if candidates else None
-            if choice is not None and not choice.hold:
-                self.held.take(request)
-                actions.extend(self._send(request, choice, now))
-                continue
-            stayed += 1
-            if choice is not None and not request.lost and self._must_miss(request, choice, now):
-                request.lost = True
-                self.held.put(request, lost=True)
-        return actions
+        self._books.close(attempt, now)
+        request.failed_s = now
+        turned_away = self.counters.turned_away
+        turned_away[status] = turned_away.get(status, 0) + 1
+        return self._go_on(request, verdict, replica, now)
 
-    def _expire(self, now: float) -> Sequence[Refuse]:
-        """Refuse what waited beyond its deadline."""
-        actions = []
-        for request in self.held:
-            deadline_s = request.facts.deadline_s
-            if deadline_s is not None and now - request.arrived_s > deadline_s:
-                self.held.take(request)
-                self.counters.expired += 1
-                message = "The request's deadline passed while it waited for a replica."
-                refuse = Refuse(request, 504, "deadline_exceeded", message)
-                actions.append(self._refuse(refuse, now))
-        return actions
+    def _go_on(self, request: Request, verdict: Verdict, last: Replica, now: float) -> Actions:
+        if verdict.then is Next.ELSEWHERE:
+            choice = self._placement.place(request, now)
+            if choice is not None:
+                return self._books.send(request, choice, now, is_retry=True)
+            self.budget.done()
+        if verdict.then is Next.LATER:
+            return self.waiting.park(request, now)
+        return self._give_up(request, last, now)
 
-    def _must_miss(self, request: Request, choice: Choice, now: float) -> bool:
-        """Whether the request would miss its objective even if it were sent now."""
-        objective_s = request.facts.ttft_slo_s
-        if objective_s is None or choice.ttft_s is None:
-            return False
-        return now - request.arrived_s + choice.ttft_s > objective_s
+    def _give_up(self, request: Request, last: Replica, now: float) -> Actions:
+        if request.relayed:
+            self._books.end(request, State.FAILED, now, last)
+            return (Abort(request, "upstream_failed", "The replica failed in mid-answer."),)
+        return (self._books.refuse(unanswered(request), now, last),)
 
-    def _backlog_s(self) -> int:
-        """When it may be worth to come again: how long the fleet needs for what it holds."""
-        ready = [r.forecast for r in self.fleet.replicas.values() if r.ready and r.forecast]
-        if not ready:
-            return RETRY_AFTER_S
-        per_token_s = sum(1 / forecast.speed.prefill_time_s(1000) for forecast in ready) * 1000
-        return max(RETRY_AFTER_S, round(self.held.tokens / per_token_s))
+    def _break_off(self, attempt: Attempt, now: float) -> Actions:
+        """A replica, or one stream of it, is silent for too long: drop it, and go on."""
+        return [Cancel(attempt), *self.attempt_failed(attempt, Failure.STALL, now)]
 
-    def _send(self, request: Request, choice: Choice, now: float) -> Sequence[Send]:
-        replica = cast("Replica", choice.replica)  # the chooser has seen to that
-        attempt = Attempt(request, replica, now)
-        request.attempt = attempt
-        request.attempts += 1
-        request.tried = (*request.tried, replica)
-        request.state = State.SENT
-        self.counters.attempts += 1
-        facts = request.facts
-        replica.in_flight += 1
-        replica.in_flight_prompt_tokens += facts.prompt_tokens
-        replica.unseen += 1
-        replica.dispatched_total += 1
-        replica.last_dispatch = self.counters.attempts
-        self.estimator.sent(attempt, now)
-        if choice.ttft_s is not None:
-            attempt.predicted_ttft_s = choice.ttft_s
-            attempt.predicted_e2e_s = self.estimator.predict_e2e_s(attempt, choice.ttft_s)
-        if facts.prefix:
-            self.prefix_index.sent(replica.name, facts.prefix, facts.prefix_block_tokens)
-        return (Send(attempt),)
-
-    def _close(self, attempt: Attempt, now: float, *, whole: bool = False) -> None:
-        replica = attempt.replica
-        self.estimator.closed(attempt, now, whole=whole)
-        attempt.request.attempt = None
-        replica.in_flight -= 1
-        replica.in_flight_prompt_tokens -= attempt.request.facts.prompt_tokens
-        replica.in_flight_output_tokens -= attempt.output_tokens
-
-    def _refuse_unserved(self, request: Request, now: float) -> Actions:
-        model = request.facts.model
-        if model is not None and self.fleet.replicas and not self.fleet.knows(model):
-            status, code, retry_after_s = 404, "model_not_found", None
-            served = ", ".join(sorted(self.fleet.models())) or "none yet"
+    def _unserved(self, request: Request, now: float) -> Actions:
+        """No replica in service serves the request."""
+        model, fleet = request.facts.model, self.fleet
+        if model is not None and fleet.replicas and not fleet.knows(model):
+            served = ", ".join(sorted(fleet.models())) or "none yet"
             message = f"The model `{model}` does not exist. Models served: {served}."
-        else:
-            status, code, retry_after_s = 503, "no_replica_ready", RETRY_AFTER_S
-            message = "No replica that serves this request is ready."
-        return (self._refuse(Refuse(request, status, code, message, retry_after_s), now),)
-
-    def _refuse(self, refuse: Refuse, now: float) -> Refuse:
-        refuse.request.status = refuse.status
-        self._end(refuse.request, State.REFUSED, now, None)
-        return refuse
-
-    def _end(self, request: Request, state: State, now: float, replica: Replica | None) -> None:
-        request.state = state
-        self.open.discard(request)
-        self.counters.ended[state] = self.counters.ended.get(state, 0) + 1
-        self.observer.request_ended(request, replica, now)
+            refuse = Refuse(request, 404, "model_not_found", message)
+            return (self._books.refuse(refuse, now),)
+        if fleet.replicas and self.waiting.may_wait:
+            return self.waiting.strand(request, now)
+        return (self._books.refuse(self.waiting.unserved(request, now), now),)

@@ -57,6 +57,19 @@ class Estimator:
             replica.forecast = Forecast(self.clock)
             self._paces[replica] = Pace(replica.forecast)
 
+    def returned(self, replica: Replica) -> None:
+        """A replica is back, perhaps as another process: its engine is the same, its queue empty.
+
+        What it may have slowed down by is forgotten, what was learned of its speed is kept. Own
+        attempts that are still open there stay charged until they end.
+        """
+        forecast = replica.forecast
+        if forecast is None:
+            return
+        forecast.speed.prefill_factor = forecast.speed.step_factor = 1.0
+        forecast.foreign_waiting = forecast.foreign_streams = forecast.foreign_seen = 0
+        forecast.version += 1
+
     def left(self, replica: Replica) -> None:
         """A replica will not be seen again."""
         self._paces.pop(replica, None)
@@ -83,6 +96,8 @@ class Estimator:
             NORMAL_STEPS * forecast.step_s if tpot_s is None else tpot_s,
             self.survival(facts),
         )
+        forecast.look()
+        queue_s = forecast.queue_s
         forecast.version += 1
         forecast.prefills[attempt] = prefill
         forecast.prefill_s += time_s
@@ -91,6 +106,8 @@ class Estimator:
         forecast.waiting_tokens += tokens
         replica.in_flight_prefills += 1
         replica.in_flight_prefill_tokens += new_tokens
+        attempt.prefill_s = time_s
+        attempt.expected_s = queue_s + time_s
 
     def progress(self, attempt: Attempt, tokens: int, now: float) -> None:
         """``tokens`` more were streamed; the first time: the prefill is done."""

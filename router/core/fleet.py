@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
+from router.core.fleet_health import FleetHealth
+from router.core.health import HealthSettings
+from router.core.pace_meter import PaceMeter
 from router.core.replica import Replica
+from router.core.stall import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from router.core.health import Transition
     from router.core.sample import Sample
 
 
@@ -17,18 +23,27 @@ class FleetState:
 
     Args:
         sample_lifetime_s: A sample older than this is not believed any more.
+        health: Who judges the replicas; one with the usual settings when left out.
     """
 
-    def __init__(self, *, sample_lifetime_s: float = 2.0) -> None:
+    def __init__(
+        self, *, sample_lifetime_s: float = 2.0, health: FleetHealth | None = None
+    ) -> None:
         self.sample_lifetime_s = sample_lifetime_s
+        self.health = health or FleetHealth(HealthSettings(), Random(0))
         self.replicas: dict[str, Replica] = {}
         self._candidates: dict[str | None, Sequence[Replica]] = {}
         self._serving_any: Sequence[Replica] | None = None
         self._models: frozenset[str] | None = None
         self._uniform: bool | None = None
 
-    def add(self, name: str, url: str) -> Replica:
+    def add(self, name: str, url: str, *, cold: bool = False) -> Replica:
         """Let a replica join; it becomes ready once health and models were seen.
+
+        Args:
+            name: Its name.
+            url: Base URL, without a trailing slash.
+            cold: Others serve already, so that it has to prove itself and to warm up first.
 
         Raises:
             ValueError: There is a replica of that name already.
@@ -36,8 +51,9 @@ class FleetState:
         if name in self.replicas:
             msg = f"replica {name!r} is listed twice"
             raise ValueError(msg)
-        replica = self.replicas[name] = Replica(name, url)
-        self._forget()
+        health = self.health.join(name, cold=cold)
+        replica = self.replicas[name] = Replica(name, url, health)
+        self.forget()
         return replica
 
     def remove(self, name: str) -> Replica:
@@ -47,18 +63,27 @@ class FleetState:
             KeyError: There is none of that name.
         """
         replica = self.replicas.pop(name)
-        self._forget()
+        self.health.leave(name)
+        replica.health.draining = True  # what still runs there says nothing of the fleet
+        self.forget()
         return replica
 
     def candidates(self, model: str | None) -> Sequence[Replica]:
-        """The ready replicas that serve ``model``, in the order in which they joined."""
+        """The replicas in service that serve ``model``, in the order in which they joined.
+
+        With too few of them, others that can be reached are among them.
+        """
         found = self._candidates.get(model)
         if found is None:
             if model is not None and model not in self.models():
                 return self._indifferent()
-            found = tuple(r for r in self.replicas.values() if r.ready and r.serves(model))
+            found = tuple(self.health.in_service(self.serving(model)))
             self._candidates[model] = found
         return found
+
+    def serving(self, model: str | None) -> Sequence[Replica]:
+        """All replicas that serve ``model``, whatever their health."""
+        return [r for r in self.replicas.values() if r.serves(model)]
 
     def models(self) -> frozenset[str]:
         """Every model and adapter that a ready replica lists."""
@@ -68,8 +93,19 @@ class FleetState:
         return self._models
 
     def knows(self, model: str) -> bool:
-        """Whether any replica, ready or not, serves ``model`` or may do so."""
-        return any(r.models is None or r.serves(model) for r in self.replicas.values())
+        """Whether any replica, ready or not, serves ``model`` or may do so.
+
+        One that never listed its models may serve any; but once others are ready it says nothing
+        more: a replica that never comes up would make every mistyped name wait for it.
+        """
+        replicas = self.replicas.values()
+        if any(r.serves(model) for r in replicas):
+            return True
+        return any(r.models is None for r in replicas) and not self.any_ready()
+
+    def lists(self, model: str) -> bool:
+        """Whether any replica, ready or not, lists ``model``."""
+        return any(r.models is not None and model in r.models for r in self.replicas.values())
 
     def uniform(self) -> bool:
         """Whether all ready replicas serve the same, so that a request need not name a model.
@@ -81,8 +117,8 @@ class FleetState:
         return self._uniform
 
     def any_ready(self) -> bool:
-        """Whether at least one replica is ready."""
-        return any(r.ready for r in self.replicas.values())
+        """Whether at least one replica is ready and not being drained."""
+        return any(r.ready and not r.health.draining for r in self.replicas.values())
 
     def look_began(self, replica: Replica) -> None:
         """A metrics page was asked for: it cannot know of attempts sent from here on."""
@@ -90,6 +126,9 @@ class FleetState:
 
     def sampled(self, replica: Replica, sample: Sample, now: float) -> None:
         """A metrics page was read."""
+        before = replica.sample.preemptions_total if replica.sample else None
+        if before is not None and (sample.preemptions_total or 0) > before:
+            replica.preempted_s = now
         replica.sample = sample
         replica.sampled_s = now
         replica.poll_error = None
@@ -102,14 +141,18 @@ class FleetState:
         """A metrics page could not be read; the replica stays in service."""
         replica.poll_error = reason
 
-    def health_seen(self, replica: Replica, *, healthy: bool, reason: str) -> bool:
-        """The health endpoint answered, or did not; returns whether that is a change."""
-        changed = replica.healthy != healthy
+    def health_seen(
+        self, replica: Replica, *, healthy: bool, reason: str, now: float = 0.0
+    ) -> Transition | None:
+        """The health endpoint answered, or did not; returns what that changes."""
+        if healthy and not replica.healthy:
+            replica.silence = Silence(now)
+            replica.meter = PaceMeter(now)
+        if healthy != replica.healthy:
+            self.forget()
         replica.healthy = healthy
         replica.health_reason = reason
-        if changed:
-            self._forget()
-        return changed
+        return self.health.seen(replica.health, now, healthy=healthy, reason=reason)
 
     def engine_seen(self, replica: Replica, engine: str) -> None:
         """It was found out which engine the replica runs."""
@@ -129,9 +172,14 @@ class FleetState:
         replica.model_entries = entries or {}
         changed = replica.models != listed
         if changed:
-            replica.models = listed
-            self._forget()
+            replica.models = replica.health.models = listed
+            self.forget()
         return changed
+
+    def forget(self) -> None:
+        """Something changed: who may be given what is found out anew."""
+        self._candidates.clear()
+        self._serving_any = self._models = self._uniform = None
 
     def expire_samples(self, now: float) -> None:
         """Stop believing samples that are too old."""
@@ -148,12 +196,9 @@ class FleetState:
         # Names of models that no replica lists are made up by clients, so all of them share this
         # one entry: remembered one by one they would fill the memory.
         if self._serving_any is None:
-            self._serving_any = tuple(r for r in self.replicas.values() if r.ready and not r.models)
+            serving = [r for r in self.serving(None) if not r.models]
+            self._serving_any = tuple(self.health.in_service(serving))
         return self._serving_any
-
-    def _forget(self) -> None:
-        self._candidates.clear()
-        self._serving_any = self._models = self._uniform = None
 
 
 def _snapshot(replica: Replica, now: float) -> dict[str, object]:
@@ -165,6 +210,7 @@ def _snapshot(replica: Replica, now: float) -> dict[str, object]:
         "ready": replica.ready,
         "healthy": replica.healthy,
         "health_reason": replica.health_reason,
+        "health": replica.health.snapshot(now),
         "models": sorted(replica.models) if replica.models is not None else None,
         "running": replica.running,
         "waiting": replica.waiting,

@@ -59,6 +59,11 @@ class FleetHealth:
         reachable = [health for health in self.replicas.values() if health.reachable]
         return self._too_few(sum(health.in_service for health in reachable), len(reachable))
 
+    @property
+    def limited(self) -> bool:
+        """Whether any replica that can be reached is not to be used without bounds."""
+        return self._limited
+
     # -- the fleet --------------------------------------------------------------------------------
 
     def join(self, name: str, *, cold: bool = False) -> ReplicaHealth:

@@ -39,6 +39,9 @@ class HoldLimits:
     max_tokens: int = 50_000_000
     """Prompt tokens of all that waits."""
 
+    outage_s: float = 30.0
+    """So long a request waits for a replica that serves it to come back; 0: not at all."""
+
 
 class HoldQueue:
     """Held requests, the most urgent first.

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
+
+from router.core.health import HealthSettings
+from router.core.pace_meter import PaceMeter
+from router.core.replica_health import ReplicaHealth
+from router.core.stall import Silence
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +21,11 @@ class Replica:
     """The state of one replica; the ``ReplicaView`` that policies see.
 
     Only :class:`router.core.fleet.FleetState` and the dispatcher write to it.
+
+    Args:
+        name: Its name.
+        url: Base URL, without a trailing slash.
+        health: Its health among its peers'; one of its own when left out.
     """
 
     __slots__ = (
@@ -23,6 +34,7 @@ class Replica:
         "engine",
         "failed_total",
         "forecast",
+        "health",
         "health_reason",
         "healthy",
         "in_flight",
@@ -33,23 +45,28 @@ class Replica:
         "kv_occupancy",
         "kv_tokens",
         "last_dispatch",
+        "meter",
         "model_entries",
         "models",
         "name",
         "poll_error",
+        "preempted_s",
         "running",
         "sample",
         "sampled_s",
+        "silence",
         "unseen",
         "unseen_at_look",
         "url",
         "waiting",
     )
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, health: ReplicaHealth | None = None) -> None:
         self.name = name
         self.url = url
-        """Base URL, without a trailing slash."""
+        self.health = health or ReplicaHealth(name, HealthSettings(), Random(0))
+        self.silence = Silence(0.0)
+        self.meter = PaceMeter(0.0)
         self.engine: str | None = None
         """The engine's name, once it is known."""
         self.healthy = False
@@ -64,6 +81,8 @@ class Replica:
         """The last sample read, however old."""
         self.sampled_s: float | None = None
         """When it was read."""
+        self.preempted_s: float | None = None
+        """When a sample last told of preemptions."""
         self.poll_error: str | None = None
         """Why the last metrics poll failed; None when it did not."""
 
@@ -91,7 +110,7 @@ class Replica:
 
     @property
     def ready(self) -> bool:
-        """Healthy, and its models are known."""
+        """It can be reached, and its models are known; what it may get, says ``health``."""
         return self.healthy and self.models is not None
 
     def serves(self, model: str | None) -> bool:

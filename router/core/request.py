@@ -7,7 +7,8 @@
        │               └──┘ failed, sent elsewhere     │
        └──────────────▶ REFUSED / FAILED / GONE ◀──────┘
 
-The last line holds the ends; a request reaches exactly one of them, or DONE.
+The last line holds the ends; a request reaches exactly one of them, or DONE. Before each Send it
+may be HELD. A stream that broke and can be continued goes back from RELAYING to SENT, or HELD.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from policies.base import RequestFacts
+    from router.core.hold import HoldQueue
     from router.core.replica import Replica
+    from router.core.retry import Tries
 
 
 class State(StrEnum):
@@ -55,6 +58,10 @@ class Failure(StrEnum):
     """The connection broke before the answer ended."""
     PROTOCOL = "protocol"
     """The replica's answer broke the rules of HTTP/1.1."""
+    GAVE_UP = "gave_up"
+    """The engine gave up inside of its stream, or ended it before the answer was complete."""
+    STALL = "stall"
+    """The replica, or this stream of it, made no token for too long."""
 
 
 class Request:
@@ -71,15 +78,22 @@ class Request:
         "arrived_s",
         "attempt",
         "attempts",
+        "continuable",
+        "continued",
         "driver",
         "facts",
+        "failed_s",
         "first_byte_s",
+        "held_s",
         "lost",
         "number",
+        "queue",
+        "relayed",
         "request_id",
         "state",
         "status",
         "tried",
+        "tries",
     )
 
     def __init__(
@@ -97,6 +111,20 @@ class Request:
         self.attempt: Attempt | None = None
         self.attempts = 0
         self.tried: tuple[Replica, ...] = ()
+        self.failed_s = 0.0
+        """When its last attempt failed or was turned away."""
+        self.tries: Tries | None = None
+        """What happened to it so far; None as long as nothing went wrong."""
+        self.queue: HoldQueue | None = None
+        """Where it waits; None when it does not."""
+        self.held_s = 0.0
+        """When it began to wait."""
+        self.relayed = False
+        """Whether its client has the beginning of an answer, so that no other may follow."""
+        self.continuable = False
+        """Whether that answer could go on elsewhere; set by the driver, and taken back by it."""
+        self.continued = 0
+        """How often its answer went on elsewhere."""
         self.first_byte_s: float | None = None
         """When the first byte of an answer's body came."""
         self.status: int | None = None
@@ -110,10 +138,17 @@ class Attempt:
     """One try of one request on one replica."""
 
     __slots__ = (
+        "expected_s",
+        "heard_s",
+        "is_retry",
         "output_tokens",
+        "paused",
         "predicted_e2e_s",
         "predicted_ttft_s",
+        "prefill_s",
+        "prefix_clock",
         "replica",
+        "reports",
         "request",
         "started_s",
     )
@@ -124,8 +159,22 @@ class Attempt:
         self.started_s = started_s
         self.output_tokens = 0
         """Tokens streamed so far."""
+        self.reports = 0
+        """How often the router was told of some."""
+        self.heard_s = started_s
+        """When it was told last."""
+        self.paused = False
+        """Whether the client reads more slowly than the replica writes."""
+        self.is_retry = False
+        """Whether it is charged to the budget of retries."""
+        self.prefill_s = 0.0
+        """Expected time of its prefill by itself."""
+        self.expected_s = 0.0
+        """Time from sending to the first token, from what the router knew of the replica."""
+        self.prefix_clock = 0
+        """When its prompt was sent, by the clock of the prefix index."""
         self.predicted_ttft_s: float | None = None
-        """Time from sending to the first token, as it was expected then."""
+        """Time from sending to the first token, as the policy expected it."""
         self.predicted_e2e_s: float | None = None
         """Time from sending to the end, as it was expected then."""
 

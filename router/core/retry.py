@@ -26,11 +26,15 @@ class RetrySettings:
     """Answers that are tried elsewhere. Any other one is the client's, whatever it says: a prompt
     that is too long for one replica is too long for the next."""
 
-    max_broken: int = 2
-    """So many replicas may break (reset, garble, stall) under one request: it may be the cause."""
+    max_broken: int = 3
+    """So many replicas may break (reset, garble, stall) under one request: it may be the cause.
+    It counts against the health of the first of them only."""
 
     max_errors: int = 2
     """So many may answer it with a 5xx that is no back-pressure, for the same reason."""
+
+    max_continued: int = 5
+    """So often the stream of one answer may go on elsewhere."""
 
     budget_share: float = 0.2
     """Retries under way, as a share of all open requests."""
@@ -90,6 +94,7 @@ class Tries:
     """What happened to one request so far."""
 
     attempts: int = 0
+    continued: int = 0
     broken: int = 0
     errors: int = 0
     blamed: bool = False
@@ -130,9 +135,7 @@ class RetryBudget:
             active: Open requests of the whole router.
             for_status: The replica is there and said no; otherwise work was lost with it.
         """
-        settings = self._settings
-        room = self.retrying < max(settings.budget_share * active, settings.budget_least)
-        if not room or (for_status and self._credit < 1.0):
+        if not self.room(active) or (for_status and self._credit < 1.0):
             self.refused_total += 1
             return False
         if for_status:
@@ -141,8 +144,14 @@ class RetryBudget:
         self.taken_total += 1
         return True
 
+    def room(self, active: int) -> bool:
+        """Whether one more retry may be under way."""
+        settings = self._settings
+        return self.retrying < max(settings.budget_share * active, settings.budget_least)
+
     def done(self) -> None:
-        """A retry ended, however it did."""
+        """A retry ended, however it did, or its answer began: from there on it costs no more than
+        any other request."""
         self.retrying -= 1
 
 
@@ -175,6 +184,28 @@ class RetryRules:
         if lack:
             return Verdict(Next.LATER if outlook.may_hold else Next.FAIL, lack)
         return Verdict(Next.ELSEWHERE, "failed")
+
+    def after_break(self, tries: Tries, outlook: Outlook, *, streamed: bool) -> Verdict:
+        """An answer that was being relayed broke, and can go on elsewhere.
+
+        Args:
+            tries: What happened to the request so far.
+            outlook: What a further try would meet.
+            streamed: The attempt that broke had brought at least something.
+        """
+        settings = self.settings
+        if not streamed:
+            tries.broken += 1
+        if tries.broken >= settings.max_broken:
+            return Verdict(Next.FAIL, f"{tries.broken} replicas broke under it")
+        if tries.continued >= settings.max_continued:
+            return Verdict(Next.FAIL, f"it was continued {tries.continued} times")
+        if outlook.left_s is not None and outlook.left_s <= outlook.needs_s:
+            return Verdict(Next.FAIL, "its deadline would pass")
+        lack = self._lack(outlook, for_status=False)
+        if lack:
+            return Verdict(Next.LATER if outlook.may_hold else Next.FAIL, lack)
+        return Verdict(Next.ELSEWHERE, "broken")
 
     def after_status(self, tries: Tries, status: int, outlook: Outlook) -> Verdict:
         """The head of an answer came; nothing of it was relayed yet."""

@@ -66,6 +66,12 @@ class ResponseHead:
         """The value of an end-to-end field; None when it is missing."""
         return find_field(self.lines, name)
 
+    @property
+    def retry_after_s(self) -> float | None:
+        """Retry-After in seconds; None when it is missing, or a date."""
+        value = self.field(b"retry-after")
+        return float(value) if value is not None and value.isdigit() else None
+
 
 def parse_response_head(block: bytes, method: bytes) -> ResponseHead:
     """Parse a head that ends with an empty line; ``method`` is that of the request.

@@ -150,11 +150,13 @@ class Exchange:
         """The client reads more slowly than the answer comes."""
         if self._upstream is not None:
             self._upstream.pause()
+        self._tell_pause(paused=True)
 
     def resume(self) -> None:
         """The client caught up."""
         if self._upstream is not None:
             self._upstream.resume()
+        self._tell_pause(paused=False)
 
     # -- actions of the dispatcher ------------------------------------------------------------
 
@@ -164,9 +166,12 @@ class Exchange:
         self._plane.pool.send(self, attempt)
 
     def cancel(self, attempt: Attempt) -> None:
-        """Drop the attempt."""
+        """Drop the attempt; another one may follow, or the end of what was begun."""
         self._plane.pool.cancel_connecting(attempt)
+        if self._relay is not None:
+            self._relay.flush()
         if self._upstream is not None:
+            self._at_boundary = self._upstream.at_boundary
             self._upstream.abort()
         self._attempt = self._upstream = None
 
@@ -194,14 +199,23 @@ class Exchange:
         )
         return head, body
 
-    def response_began(self, head: ResponseHead, length: int | None) -> Relay:
-        """The final head came: from here on the answer is relayed, the way that is returned."""
-        attempt, client, known = self._attempt, self._client, self._known
+    def response_began(self, head: ResponseHead, length: int | None) -> Relay | None:
+        """The final head came: from here on the answer is relayed, the way that is returned.
+
+        None: the answer is dropped, for the request went elsewhere, or ended otherwise.
+        """
+        attempt, client, known, plane = self._attempt, self._client, self._known, self._plane
         assert attempt is not None  # noqa: S101 - no answer without an attempt
+        status = head.status
+        busy_s = None if status < 400 else head.retry_after_s
+        actions = plane.dispatcher.headers_received(attempt, status, plane.now(), busy_s)
+        if attempt.request.attempt is not attempt:
+            self._attempt = self._upstream = None
+            plane.perform(actions)
+            return None
         if client.writing_blocked:
             self.pause()
         self._release_body()
-        self._plane.dispatcher.headers_received(attempt, head.status)
         way, framing, until_close = way_to_client(known.head.minor, head, length)
         if until_close:
             self._close_after = True
@@ -248,6 +262,11 @@ class Exchange:
         relay, self._relay = self._relay, None
         if relay is not None:
             self._plane.sent_bytes_total += relay.sent_bytes
+
+    def _tell_pause(self, *, paused: bool) -> None:
+        attempt, plane = self._attempt, self._plane
+        if attempt is not None:
+            plane.dispatcher.client_paused(attempt, plane.now(), paused=paused)
 
     def _tell_progress(self, tokens: int) -> None:
         """Tell the dispatcher of tokens streamed; others may have waited for the first one."""

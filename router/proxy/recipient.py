@@ -21,8 +21,12 @@ class Recipient(Protocol):
     def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
         """Head and body to send; ``connection`` carries the exchange from now on."""
 
-    def response_began(self, head: ResponseHead, length: int | None) -> Relay:
-        """The final head came; returns what takes the body, framing included."""
+    def response_began(self, head: ResponseHead, length: int | None) -> Relay | None:
+        """The final head came; returns what takes the body, framing included.
+
+        None: nobody wants it. The recipient is no longer one of this connection's, and may be one
+        of another's already.
+        """
 
     def response_ended(self) -> None:
         """The response is complete."""

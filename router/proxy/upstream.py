@@ -116,6 +116,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._paused = False
             self.transport.resume_reading()
 
+    @property
+    def at_boundary(self) -> bool:
+        """Whether the framing of what came allows one more piece."""
+        return self._body is not None and self._body.at_boundary
+
     # -- asyncio.Protocol ---------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -251,6 +256,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._keep_alive = False
         relay = self._relay = recipient.response_began(head, length)
         kind = head.body
+        if relay is None:
+            self._drop(whole=kind is BodyKind.NONE or length == len(data))
+            return
         if kind is BodyKind.NONE or length == 0:
             self._finish(recipient, relay, data, 0)
         elif kind is BodyKind.LENGTH and length == len(data):
@@ -270,6 +278,18 @@ class UpstreamConnection(asyncio.Protocol):
         if end:
             relay.take(data[:end] if end < len(data) else data)
         reusable = self._keep_alive and end == len(data) and self._outbox is None and not self._eof
+        self._part(reusable=reusable)
+        recipient.response_ended()
+
+    def _drop(self, *, whole: bool) -> None:
+        """Nobody wants the response; if it has come ``whole``, the connection can live on."""
+        if whole and self._keep_alive and self._outbox is None and not self._eof:
+            self._part(reusable=True)
+        else:
+            self.abort()
+
+    def _part(self, *, reusable: bool) -> None:
+        """The exchange is over."""
         self._recipient = self._attempt = self._outbox = self._body = None
         self._relay = self._direct = None
         self._drop_spare()
@@ -280,13 +300,11 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.release(self)
         else:
             self.transport.close()
-        recipient.response_ended()
 
     def _fail(self, failure: Failure) -> None:
-        recipient, attempt, body = self._recipient, self._attempt, self._body
+        recipient, attempt, at_boundary = self._recipient, self._attempt, self.at_boundary
         self.abort()
         if recipient is not None and attempt is not None:
-            at_boundary = body is not None and body.at_boundary
             recipient.attempt_failed(attempt, failure, at_boundary=at_boundary)
 
 

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import InfoMetricFamily
 
 from router import __version__
+from router.telemetry.continuation_metrics import continuation_metrics
 from router.telemetry.fleet_metrics import fleet_metrics
 from router.telemetry.pieces import counters, gauges, histograms
 
@@ -57,8 +58,11 @@ class Metrics:
         )
         yield from fleet_metrics(status.fleet, status.now())
         yield from _dispatcher_metrics(status.dispatcher)
+        yield from _retry_metrics(status.dispatcher)
         yield from _request_metrics(status.telemetry)
-        yield from _traffic_metrics(status.traffic())
+        traffic = status.traffic()
+        yield from _traffic_metrics(traffic)
+        yield from continuation_metrics(traffic)
         yield from self.registry.collect()
 
 
@@ -86,7 +90,7 @@ def _dispatcher_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
     yield from counters(
         "pointsman_attempt_failures",
         "Tries that failed. connect: no connection; reset: it broke before the answer ended; "
-        "protocol: the answer broke the rules of HTTP.",
+        "protocol: the answer broke the rules of HTTP; stall: no token came for too long.",
         ["kind"],
         [((failure.value,), count) for failure, count in seen.failed.items()],
     )
@@ -101,6 +105,38 @@ def _dispatcher_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
         "Times that the policy raised or chose what it was not offered; see the log.",
         _NONE,
         [((), chooser.errors)],
+    )
+
+
+def _retry_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
+    seen = dispatcher.counters
+    yield from counters(
+        "pointsman_answers_turned_away",
+        "Error answers of replicas that no client saw, because the request went elsewhere.",
+        ["status"],
+        [((str(status),), count) for status, count in list(seen.turned_away.items())],
+    )
+    yield from counters(
+        "pointsman_retries",
+        "Tries made again: within the budget of retries.",
+        _NONE,
+        [((), dispatcher.budget.taken_total)],
+    )
+    yield from counters(
+        "pointsman_retries_over_budget",
+        "Tries that were not made, or later, because the budget of retries was spent.",
+        _NONE,
+        [((), dispatcher.budget.refused_total)],
+    )
+    yield from counters(
+        "pointsman_replica_health_changes",
+        "Changes of replicas' health, by cause. from equal to to: a replica that ought to have "
+        "been ejected but for the sake of the fleet.",
+        ["from", "to", "cause"],
+        [
+            ((before.value, after.value, cause.value), count)
+            for (before, after, cause), count in list(dispatcher.fleet.health.transitions.items())
+        ],
     )
 
 

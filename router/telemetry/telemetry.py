@@ -6,16 +6,19 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
+from router.core.health import Health
 from router.core.request import State
 from router.telemetry.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from router.core.health import Transition
     from router.core.replica import Replica
     from router.core.request import Request
 
 log = logging.getLogger("pointsman.policy")
+health_log = logging.getLogger("pointsman.health")
 
 # A cached prefix answers in 20 ms, a 128k prompt at 70B takes 15 s, and queues come on top.
 TTFT_BOUNDS_S: Final = (
@@ -116,6 +119,19 @@ class Telemetry:
         )
         self._warned_s = now
         self._unreported = 0
+
+    def health_changed(self, change: Transition) -> None:
+        """Log a change of a replica's health, with its reason; the fleet's health counts them."""
+        bad = change.after in {Health.DOWN, Health.EJECTED} or change.before is change.after
+        health_log.log(
+            logging.WARNING if bad else logging.INFO,
+            "%s: %s -> %s (%s): %s",
+            change.replica,
+            change.before.value,
+            change.after.value,
+            change.cause.value,
+            change.detail,
+        )
 
     def forget(self, replica: Replica) -> None:
         """Drop the series of a replica that left the fleet."""

@@ -34,6 +34,14 @@ def failing(kind):
     return respond
 
 
+async def test_load_goes_round(router, replicas):
+    async with raw_client(router.url) as client:
+        for _ in range(9):
+            client.write(request())
+            assert (await client.answer()).status == 200
+    assert [len(replica.requests) for replica in replicas] == [3, 3, 3]
+
+
 KINDS = [
     "closes", "resets", "closes before the body", "garbage", "half a head", "interim only",
 ]  # fmt: skip
@@ -85,22 +93,37 @@ async def test_what_was_begun_is_not_tried_again(router, replicas):
     assert sum(len(replica.requests) for replica in replicas) == 1
 
 
-async def test_an_error_that_a_replica_answers_is_its_answer(router, replicas):
+async def test_an_error_that_a_second_replica_answers_too_is_the_answer(router, replicas):
     for replica in replicas:
         replica.respond = answering(http("500 Internal Server Error", b"boom"))
     async with raw_client(router.url) as client:
         client.write(request())
         answer = await client.answer()
         assert (answer.status, answer.body) == (500, b"boom")
-    assert sum(len(replica.requests) for replica in replicas) == 1
+    assert sum(len(replica.requests) for replica in replicas) == 2
 
 
-async def test_load_goes_round(router, replicas):
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
+async def test_a_replica_that_is_busy_is_passed_over(router, replicas, status):
+    for replica in replicas[:2]:
+        replica.respond = answering(http(status, b"busy", "Retry-After: 0"))
     async with raw_client(router.url) as client:
-        for _ in range(9):
-            client.write(request())
-            assert (await client.answer()).status == 200
-    assert [len(replica.requests) for replica in replicas] == [3, 3, 3]
+        for _ in range(4):
+            client.write(request("POST", "/v1/completions", BODY))
+            answer = await client.answer()
+            assert (answer.status, answer.body) == (200, b'{"ok": true}')
+    for recorded in replicas[2].requests:
+        assert recorded.content == BODY
+
+
+async def test_an_error_of_the_clients_own_making_is_tried_nowhere_else(router, replicas):
+    for replica in replicas:
+        replica.respond = answering(http("400 Bad Request", b"too long"))
+    async with raw_client(router.url) as client:
+        client.write(request())
+        answer = await client.answer()
+        assert (answer.status, answer.body) == (400, b"too long")
+    assert sum(len(replica.requests) for replica in replicas) == 1
 
 
 async def test_200_requests_while_replicas_fail_at_random(router, replicas):

@@ -55,7 +55,7 @@ class FakeRouter:
         """A request comes and is answered to the end."""
         request = self.arrive(model, prompt_tokens)
         attempt, began_s = request.attempt, self.time_s
-        self.dispatcher.headers_received(attempt, status)
+        self.dispatcher.headers_received(attempt, status, began_s)
         self.dispatcher.progress(attempt, 1, began_s + ttft_s)
         self.dispatcher.attempt_ended(attempt, began_s + e2e_s)
         return request

@@ -126,8 +126,9 @@ def test_a_dead_replica_is_noticed_and_a_returned_one_is_cold():
     sim = simulation_of(trace, 1, faults=faults)
     sim.run()
     outcomes = by_number(sim)
-    assert [o.kind for o in outcomes] == [None, None, "status 503", None, None]
-    assert [o.cached_tokens for o in outcomes] == [0, 1024, None, 0, 1024]
+    assert [o.kind for o in outcomes] == [None] * 5
+    assert [o.cached_tokens for o in outcomes] == [0, 1024, 0, 1024, 1024]
+    assert 1.0 < outcomes[2].ttft_s < 2.0  # it waited in the router
 
 
 def test_before_a_death_is_noticed_connections_are_refused():
@@ -136,7 +137,8 @@ def test_before_a_death_is_noticed_connections_are_refused():
     sim = simulation_of(trace_of((0, 9, 1), (0.501, 9, 1)), 1, faults=faults, delays=delays)
     sim.run()
     assert by_number(sim)[1].kind == "status 502"
-    assert by_number(sim)[1].e2e_s == pytest.approx(0.002)
+    # nobody knows that it is dead, so there is nothing to wait for
+    assert 1.0 < by_number(sim)[1].e2e_s < 1.5
 
 
 def test_a_slow_replica_takes_longer_by_its_factor():
@@ -157,7 +159,7 @@ def test_a_replica_that_hangs_is_noticed_by_its_silence_and_goes_on_where_it_sto
     a, b, c, d = by_number(sim)
     assert a.ended_s == pytest.approx(0.202 + 9.885)
     assert b.ttft_s == pytest.approx(9.0, abs=0.02)  # sent before anybody knew
-    assert c.kind == "status 503"
+    assert c.ttft_s == pytest.approx(4.0, abs=0.5)  # it waited in the router
     assert d.kind is None
     (station,) = sim.stations.values()
     assert not station.silent
@@ -180,7 +182,9 @@ def test_a_hung_replica_may_die_and_return():
     ]
     sim = simulation_of(trace_of((0, 10, 2), (1, 10, 2), (4, 10, 2)), 1, faults=faults)
     sim.run()
-    assert [o.kind for o in by_number(sim)] == [None, "status 502", None]
+    lost, after = by_number(sim)[1:]
+    assert (lost.kind, after.kind) == (None, None)
+    assert 1.0 < lost.ttft_s < 2.0  # it was sent again
 
 
 @pytest.mark.parametrize(("how", "seen"), [("ok", 2), ("frozen", 0), ("error", None)])

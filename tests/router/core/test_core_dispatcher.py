@@ -12,9 +12,14 @@ from router.core.actions import Abort, Cancel, Refuse, Send
 from router.core.chooser import MAX_REASONS
 from router.core.dispatcher import Dispatcher, Limits
 from router.core.fleet import FleetState
+from router.core.hold import HoldLimits
 from router.core.replica import Replica
 from router.core.request import Failure, Request, State
+from router.core.retry import RetrySettings
 from router.core.sample import Sample
+
+NO_WAITING = HoldLimits(outage_s=0.0)
+"""Nobody waits for a replica to come back."""
 
 
 class Ends:
@@ -23,6 +28,10 @@ class Ends:
     def __init__(self):
         self.requests = []
         self.errors = []
+        self.changes = []
+
+    def health_changed(self, change):
+        self.changes.append(change)
 
     def request_ended(self, request, replica, now):
         self.requests.append((request.request_id, request.state, replica and replica.name, now))
@@ -41,17 +50,34 @@ class Scripted:
         return self.answer(replicas)
 
 
-def build(*names, policy=None, models=("m",), max_attempts=3):
+def build(*names, policy=None, models=("m",), hold=None, **retry):
     fleet = FleetState()
     ends = Ends()
+    limits = Limits(retry=RetrySettings(**retry))
     dispatcher = Dispatcher(
-        fleet, policy or LeastRequests(), Random(1), ends, Limits(max_attempts=max_attempts)
+        fleet, policy or LeastRequests(), Random(1), ends, limits, hold=hold or NO_WAITING
     )
     for name in names:
-        replica = fleet.add(name, f"http://{name}")
-        fleet.health_seen(replica, healthy=True, reason="fine")
-        fleet.models_seen(replica, models)
+        join(dispatcher, name, models)
+    ends.changes.clear()
     return dispatcher, ends
+
+
+def join(dispatcher, name, models=("m",)):
+    replica = dispatcher.fleet.add(name, f"http://{name}")
+    dispatcher.models_seen(replica, models)
+    dispatcher.health_seen(replica, 0.0, healthy=True, reason="fine")
+    return replica
+
+
+def down(dispatcher, name, now=10.0):
+    return dispatcher.health_seen(
+        dispatcher.fleet.replicas[name], now, healthy=False, reason="down"
+    )
+
+
+def up(dispatcher, name, now):
+    return dispatcher.health_seen(dispatcher.fleet.replicas[name], now, healthy=True, reason="ok")
 
 
 def arrive(dispatcher, request_id="q", *, now=10.0, **facts):
@@ -67,7 +93,7 @@ def sent(dispatcher, request_id="q", **facts):
 
 def test_limits_have_defaults():
     dispatcher = Dispatcher(FleetState(), LeastRequests(), Random(1), Ends())
-    assert dispatcher.limits.max_attempts == 3
+    assert dispatcher.limits.retry.max_attempts == 3
 
 
 def test_a_request_is_sent_relayed_and_done():
@@ -78,7 +104,7 @@ def test_a_request_is_sent_relayed_and_done():
     assert (replica.in_flight, replica.in_flight_prompt_tokens, replica.unseen) == (1, 500, 1)
     assert (attempt.started_s, replica.last_dispatch) == (10.0, 1)
 
-    dispatcher.headers_received(attempt, 200)
+    dispatcher.headers_received(attempt, 200, 10.5)
     assert (request.state, request.status) == (State.RELAYING, 200)
     dispatcher.progress(attempt, 0, 11.0)
     dispatcher.progress(attempt, 7, 12.0)
@@ -129,9 +155,7 @@ def test_attempts_end_with_the_limit():
 def test_a_replica_that_became_ready_in_between_is_tried():
     dispatcher, _ = build("a")
     attempt = sent(dispatcher, model="m")
-    late = dispatcher.fleet.add("late", "http://late")
-    dispatcher.health_seen(late, healthy=True, reason="fine")
-    dispatcher.models_seen(late, ["m"])
+    late = join(dispatcher, "late")
     (again,) = dispatcher.attempt_failed(attempt, Failure.CONNECT, 11.0)
     assert again.attempt.replica is late
 
@@ -139,7 +163,7 @@ def test_a_replica_that_became_ready_in_between_is_tried():
 def test_an_answer_that_breaks_off_is_not_sent_again():
     dispatcher, ends = build("a", "b")
     attempt = sent(dispatcher, model="m")
-    dispatcher.headers_received(attempt, 200)
+    dispatcher.headers_received(attempt, 200, 10.5)
     dispatcher.progress(attempt, 40, 11.0)
     (action,) = dispatcher.attempt_failed(attempt, Failure.RESET, 12.0)
     assert isinstance(action, Abort)
@@ -170,7 +194,7 @@ def test_a_replica_that_left_the_fleet_finishes_its_attempt():
     dispatcher, _ = build("a")
     attempt = sent(dispatcher, model="m", prompt_tokens=5)
     replica = dispatcher.fleet.remove("a")
-    dispatcher.headers_received(attempt, 200)
+    dispatcher.headers_received(attempt, 200, 10.5)
     dispatcher.attempt_ended(attempt, 11.0)
     assert (replica.in_flight, replica.in_flight_prompt_tokens) == (0, 0)
 
@@ -186,7 +210,7 @@ def test_an_unknown_model_is_refused_with_those_that_are_served():
 
 def test_an_unknown_model_with_nothing_ready_names_none():
     dispatcher, _ = build("a")
-    dispatcher.health_seen(dispatcher.fleet.replicas["a"], healthy=False, reason="down")
+    down(dispatcher, "a")
     _, (action,) = arrive(dispatcher, model="gpt-9")
     assert action.message == "The model `gpt-9` does not exist. Models served: none yet."
 
@@ -194,16 +218,19 @@ def test_an_unknown_model_with_nothing_ready_names_none():
 @pytest.mark.parametrize("model", ["m", None])
 def test_a_model_whose_replicas_are_down_is_refused_for_now(model):
     dispatcher, _ = build("a")
-    dispatcher.health_seen(dispatcher.fleet.replicas["a"], healthy=False, reason="down")
+    down(dispatcher, "a")
     _, (action,) = arrive(dispatcher, model=model)
     assert (action.status, action.code, action.retry_after_s) == (503, "no_replica_ready", 1)
 
 
-def test_while_a_replica_has_not_listed_its_models_none_is_unknown():
+def test_one_that_never_listed_its_models_makes_no_name_known_beside_others_that_are_ready():
     dispatcher, _ = build("a")
     dispatcher.fleet.add("new", "http://new")
     _, (action,) = arrive(dispatcher, model="gpt-9")
-    assert action.status == 503
+    assert (action.status, action.code) == (404, "model_not_found")
+    down(dispatcher, "a")
+    _, (action,) = arrive(dispatcher, model="gpt-9")
+    assert (action.status, action.code) == (503, "no_replica_ready")
 
 
 def test_an_empty_fleet_knows_of_no_model_that_it_does_not_exist():
@@ -262,7 +289,7 @@ def test_a_sample_is_passed_on_and_expires():
     assert dispatcher.sampled(replica, Sample(running=4, waiting=1, kv_occupancy=0.5), 20.0) == ()
     assert (replica.running, replica.waiting, replica.kv_occupancy) == (4, 1, 0.5)
     assert replica.unseen == 0
-    assert dispatcher.tick(22.0) == ()
+    assert not dispatcher.tick(22.0)
     assert replica.running == 4
     dispatcher.tick(22.1)
     assert (replica.running, replica.waiting, replica.kv_occupancy) == (None, None, None)

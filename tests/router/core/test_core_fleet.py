@@ -95,11 +95,14 @@ def test_candidates_are_remembered_but_never_by_names_that_clients_make_up():
 def test_a_model_is_known_as_long_as_a_replica_may_serve_it():
     fleet = FleetState()
     replica = ready(fleet, "a", "m")
-    fleet.health_seen(replica, healthy=False, reason="down")
+    fleet.add("new", "http://new")
     assert fleet.knows("m")
     assert not fleet.knows("n")
-    fleet.add("new", "http://new")
+    fleet.health_seen(replica, healthy=False, reason="down")
+    assert fleet.knows("m")
     assert fleet.knows("n")
+    fleet.remove("new")
+    assert not fleet.knows("n")
 
 
 def test_a_new_sample_is_believed_again_after_an_old_one_expired():
@@ -145,6 +148,7 @@ def test_the_snapshot_is_plain_data_about_each_replica():
         "ready": True,
         "healthy": True,
         "health_reason": "fine",
+        "health": replica.health.snapshot(10.1234),
         "models": ["m", "n"],
         "running": 3,
         "waiting": 1,

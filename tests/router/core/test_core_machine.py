@@ -28,15 +28,20 @@ from router.core.actions import Abort, Cancel, Refuse, Send
 from router.core.chooser import MAX_REASONS
 from router.core.dispatcher import Dispatcher, Limits
 from router.core.fleet import FleetState
+from router.core.hold import HoldLimits
 from router.core.replica import Replica
 from router.core.request import Failure, Request, State
+from router.core.retry import RetrySettings
 from router.core.sample import Sample
 
 NAMES = ["a", "b", "c", "d"]
 MODELS = ["m1", "m2", "adapter"]
 LIFETIME_S = 2.0
-FLEET_EVENTS = ["health", "models", "poll", "tick", "poll_fails", "leave"]
-REQUEST_EVENTS = ["arrive", "headers", "progress", "fail", "end", "client_goes"]
+FLEET_EVENTS = ["health", "models", "poll", "tick", "poll_fails", "leave", "drain", "undrain"]
+REQUEST_EVENTS = ["arrive", "headers", "progress", "fail", "end", "client_goes", "pause"]
+SECONDS = [0.25, 0.0, 1.0, 2.5, 12.0, 40.0]
+STATUSES = [200, 200, 400, 429, 500, 503]
+OUTAGE_S = 20.0
 LISTINGS = st.sampled_from([{"m1"}, {"m1", "m2"}, set(), {"m2"}, {"m1", "adapter"}])
 SAMPLES = st.builds(
     Sample,
@@ -49,6 +54,8 @@ FACTS = st.builds(
     model=st.sampled_from(["m1", None, "m1", "m2", "adapter", "unheard-of"]),
     prompt_tokens=st.integers(0, 40_000),
     session=st.sampled_from([None, "s1", "s2"]),
+    streamed=st.booleans(),
+    deadline_s=st.sampled_from([None, None, 30.0]),
 )
 
 
@@ -89,8 +96,11 @@ class Known:
     failed: int = 0
     last: int = 0
 
+    draining: bool = False
+
     def serves(self, model):
-        if not self.healthy or self.models is None:
+        """Whether it can be given requests for the model at all, were it well."""
+        if not self.healthy or self.models is None or self.draining:
             return False
         return model is None or not self.models or model in self.models
 
@@ -101,8 +111,14 @@ class Story:
 
     request: Request
     sent_to: list[Known] = field(default_factory=list)
+    attempt: object = None
+    """The one that is open, as far as the driver was told."""
     tokens: int = 0
     relaying: bool = False
+    """Whether the answer of this attempt is being relayed."""
+    relayed: bool = False
+    """Whether that of any was."""
+    continued: int = 0
     ends: list[State] = field(default_factory=list)
     expected_end: State | None = None
 
@@ -115,35 +131,51 @@ class CoreMachine(RuleBasedStateMachine):
     @initialize(
         policy=st.integers(0, 4),
         max_attempts=st.integers(1, 4),
+        outage_s=st.sampled_from([OUTAGE_S, OUTAGE_S, 0.0]),
         seed=st.integers(0, 2**32),
         ready=st.sampled_from([3, 2, 4, 1, 0]),
     )
-    def start(self, policy, max_attempts, seed, ready):
+    def start(self, policy, max_attempts, outage_s, seed, ready):
         self.now = 100.0
         self.policy = self.policies[policy % len(self.policies)]()
         self.max_attempts = max_attempts
+        self.outage_s = outage_s
         self.fleet = FleetState(sample_lifetime_s=LIFETIME_S)
+        retry = RetrySettings(max_attempts=max_attempts, max_continued=2)
         self.dispatcher = Dispatcher(
-            self.fleet, self.policy, Random(seed), self, Limits(max_attempts=max_attempts)
+            self.fleet,
+            self.policy,
+            Random(seed),
+            self,
+            Limits(retry=retry),
+            hold=HoldLimits(outage_s=outage_s, max_requests=6),
         )
         self.members: dict[str, Known] = {}
         self.everyone: list[Known] = []
         self.stories: list[Story] = []
         self.attempts = 0
         self.failures: dict[Failure, int] = {}
+        self.turned_away = 0
         self.policy_errors: list[Exception] = []
         for name in NAMES[:ready]:
             self.join(name)
-            self.health(name, healthy=True)
             self.models(name, {"m1"})
+            self.health(name, healthy=True)
 
     # -- the observer ---------------------------------------------------------------------------
 
     def request_ended(self, request, replica, now):
         story = self.story(request)
         story.ends.append(request.state)
+        story.expected_end = request.state
+        story.attempt = None
+        story.tokens = 0
         assert now == self.now
         assert replica is (story.sent_to[-1].replica if story.sent_to else None)
+
+    def health_changed(self, change):
+        assert change.at_s == self.now
+        assert change.replica in {known.replica.name for known in self.everyone}
 
     def policy_failed(self, error):
         self.policy_errors.append(error)
@@ -157,7 +189,7 @@ class CoreMachine(RuleBasedStateMachine):
         name = data.draw(st.sampled_from(NAMES), "name")
         event = data.draw(st.sampled_from(FLEET_EVENTS), "event")
         if event == "tick":
-            self.tick(data.draw(st.sampled_from([0.25, 0.0, 1.0, 2.0, 2.5]), "seconds"))
+            self.tick(data.draw(st.sampled_from(SECONDS), "seconds"))
         elif name not in self.members:
             self.join(name)
         elif event == "health":
@@ -168,8 +200,10 @@ class CoreMachine(RuleBasedStateMachine):
             self.poll(name, data.draw(SAMPLES, "sample"))
         elif event == "poll_fails":
             self.poll_fails(name)
-        else:
+        elif event == "leave":
             self.leave(name)
+        else:
+            self.drain(name, on=event == "drain")
 
     def join(self, name):
         known = Known(self.fleet.add(name, f"http://{name}"))
@@ -181,21 +215,32 @@ class CoreMachine(RuleBasedStateMachine):
 
     def health(self, name, *, healthy):
         known = self.members[name]
+        if healthy and not known.healthy:
+            known.draining = False
         known.healthy = healthy
         reason = "fine" if healthy else "down"
-        assert not self.dispatcher.health_seen(known.replica, healthy=healthy, reason=reason)
+        self.perform(
+            self.dispatcher.health_seen(known.replica, self.now, healthy=healthy, reason=reason)
+        )
         assert known.replica.health_reason == reason
 
     def models(self, name, models):
         known = self.members[name]
         known.models = frozenset(models)
-        assert not self.dispatcher.models_seen(known.replica, models)
+        self.perform(self.dispatcher.models_seen(known.replica, models))
+
+    def drain(self, name, *, on):
+        self.members[name].draining = on
+        if on:
+            self.perform(self.dispatcher.drain(name, self.now, force=True))
+        else:
+            self.perform(self.dispatcher.undrain(name, self.now))
 
     def poll(self, name, sample):
         known = self.members[name]
         known.sample, known.sampled_s, known.believed = sample, self.now, True
         known.unseen = 0
-        assert not self.dispatcher.sampled(known.replica, sample, self.now)
+        self.perform(self.dispatcher.sampled(known.replica, sample, self.now))
         assert known.replica.poll_error is None
 
     def poll_fails(self, name):
@@ -208,27 +253,34 @@ class CoreMachine(RuleBasedStateMachine):
         for known in self.members.values():
             if known.sampled_s is not None and known.sampled_s < self.now - LIFETIME_S:
                 known.believed = False
-        assert not self.dispatcher.tick(self.now)
+        self.perform(self.dispatcher.tick(self.now))
 
     # -- events of requests ---------------------------------------------------------------------
 
     @rule(data=st.data())
     def something_happens_to_a_request(self, data):
         event = data.draw(st.sampled_from(REQUEST_EVENTS), "event")
-        relaying = event in {"progress", "end"}
-        subjects = self.stories if event == "client_goes" else self.running(relaying=relaying)
+        if event == "client_goes":
+            subjects = self.stories
+        else:
+            relaying = event in {"progress", "end"}
+            subjects = [s for s in self.sent() if s.relaying or not relaying]
         if event == "arrive" or not subjects:
             self.arrive(data.draw(FACTS, "facts"))
             return
         story = data.draw(st.sampled_from(subjects), "request")
         if event == "headers":
-            self.headers(story, data.draw(st.sampled_from([200, 400, 503]), "status"))
+            self.headers(story, data.draw(st.sampled_from(STATUSES), "status"))
         elif event == "progress":
             self.progress(story, data.draw(st.integers(0, 300), "tokens"))
         elif event == "end":
             self.end(story)
         elif event == "fail":
-            self.fail(story, data.draw(st.sampled_from(Failure), "failure"))
+            failure = data.draw(st.sampled_from(Failure), "failure")
+            self.fail(story, failure, continuable=data.draw(st.booleans(), "continuable"))
+        elif event == "pause":
+            paused = data.draw(st.booleans(), "paused")
+            self.dispatcher.client_paused(story.attempt, self.now, paused=paused)
         else:
             self.client_goes(story)
 
@@ -236,76 +288,143 @@ class CoreMachine(RuleBasedStateMachine):
         request = Request(f"r{len(self.stories)}", facts, self.now)
         story = Story(request)
         self.stories.append(story)
+        unheard_of = self.unheard_of(facts.model)
         offered = self.serving(facts.model)
-        if not offered:
-            story.expected_end = State.REFUSED
-        (action,) = self.dispatcher.request_arrived(request, self.now)
+        refused = self.perform(self.dispatcher.request_arrived(request, self.now))
         if offered:
-            self.check_sent(story, action, offered)
+            assert story.attempt is not None
+        elif unheard_of:
+            assert [(r.status, r.code) for r in refused] == [(404, "model_not_found")]
+        elif self.members and self.outage_s:
+            assert story.attempt is None
+            assert request.state is State.HELD or story.expected_end is State.REFUSED
         else:
-            self.check_refused(facts.model, action)
+            assert [(r.status, r.code) for r in refused] == [(503, "no_replica_ready")]
+            assert refused[0].retry_after_s >= 1
 
     def headers(self, story, status):
-        if not story.relaying:
-            self.dispatcher.headers_received(story.request.attempt, status)
-            story.relaying = True
-            assert story.request.status == status
+        if story.relaying:
+            return
+        attempt, replica = story.attempt, story.attempt.replica
+        actions = self.dispatcher.headers_received(attempt, status, self.now, 1.0)
+        if story.request.attempt is attempt:
+            assert not actions
+            story.relaying = story.relayed = True
+            assert story.request.state is State.RELAYING
+            return
+        assert status in {400, 429, 500, 503}
+        assert status != 400 or story.relayed
+        self.turned_away += 1
+        self.dropped(story)
+        self.perform(actions)
+        assert story.attempt is None or story.attempt.replica is not replica
 
     def progress(self, story, tokens):
-        self.dispatcher.progress(story.request.attempt, tokens, self.now)
         story.tokens += tokens
+        self.perform(self.dispatcher.progress(story.attempt, tokens, self.now))
         assert story.request.first_byte_s <= self.now
 
     def end(self, story):
-        story.expected_end = State.DONE
-        assert not self.dispatcher.attempt_ended(story.request.attempt, self.now)
+        self.perform(self.dispatcher.attempt_ended(story.attempt, self.now))
+        assert story.expected_end is State.DONE
 
-    def fail(self, story, failure):
-        self.failures[failure] = self.failures.get(failure, 0) + 1
-        story.sent_to[-1].failed += 1
-        untried = [
-            known for known in self.serving(story.request.facts.model) if known not in story.sent_to
-        ]
-        goes_on = not story.relaying and untried and len(story.sent_to) < self.max_attempts
-        if not goes_on:
-            story.expected_end = State.FAILED
-        story.tokens = 0
-        (action,) = self.dispatcher.attempt_failed(story.request.attempt, failure, self.now)
-        if goes_on:
-            self.check_sent(story, action, untried)
-        elif story.relaying:
-            assert isinstance(action, Abort)
-        else:
-            assert isinstance(action, Refuse)
-            assert action.status == story.request.status == 502
-            assert f"({len(story.sent_to)} tried)" in action.message
+    def fail(self, story, failure, *, continuable):
+        story.request.continuable = continuable
+        self.count_failure(story, failure)
+        attempt = story.attempt
+        self.dropped(story)
+        self.perform(self.dispatcher.attempt_failed(attempt, failure, self.now))
+        if story.relayed and not continuable:
+            assert story.expected_end is State.FAILED
 
     def client_goes(self, story):
-        attempt = story.request.attempt
+        attempt, ended = story.attempt, story.expected_end
         actions = self.dispatcher.client_gone(story.request, self.now)
-        if story.expected_end is not None:
+        if ended is not None or attempt is None:
             assert not actions
-            return
-        story.expected_end = State.GONE
-        (action,) = actions
-        assert isinstance(action, Cancel)
-        assert action.attempt is attempt
+        else:
+            (action,) = actions
+            assert isinstance(action, Cancel)
+            assert action.attempt is attempt
+        assert story.expected_end is (ended or State.GONE)
+
+    # -- the driver -----------------------------------------------------------------------------
+
+    def perform(self, actions):
+        """Do what is asked for; returns the refusals."""
+        refused = []
+        for action in actions:
+            if isinstance(action, Send):
+                self.check_sent(action)
+            elif isinstance(action, Cancel):
+                story = self.story(action.attempt.request)
+                assert story.sent_to[-1].replica is action.attempt.replica
+                self.count_failure(story, Failure.STALL)
+                self.dropped(story)
+            elif isinstance(action, Refuse):
+                story = self.story(action.request)
+                assert not story.relayed
+                assert action.status == action.request.status
+                assert story.expected_end in {State.REFUSED, State.FAILED}
+                refused.append(action)
+            else:
+                assert isinstance(action, Abort)
+                story = self.story(action.request)
+                assert story.relayed
+                assert story.expected_end is State.FAILED
+        return refused
+
+    def check_sent(self, action):
+        attempt = action.attempt
+        story = self.story(attempt.request)
+        assert story.attempt is None
+        assert attempt is story.request.attempt
+        assert attempt.started_s == self.now
+        known = next(known for known in self.members.values() if known.replica is attempt.replica)
+        assert known.serves(story.request.facts.model)
+        assert action.continues == story.relayed
+        story.attempt = attempt
+        story.continued += action.continues
+        self.attempts += 1
+        story.sent_to.append(known)
+        known.unseen += 1
+        known.dispatched += 1
+        known.last = self.attempts
+
+    def count_failure(self, story, failure):
+        self.failures[failure] = self.failures.get(failure, 0) + 1
+        story.sent_to[-1].failed += 1
+
+    def dropped(self, story):
+        story.attempt, story.relaying, story.tokens = None, False, 0
 
     # -- what must be true ----------------------------------------------------------------------
 
     @invariant()
     def each_request_reaches_one_end(self):
         for story in self.stories:
+            request = story.request
             expected = [] if story.expected_end is None else [story.expected_end]
             assert story.ends == expected
-            assert story.request.state.ended == bool(expected)
-            assert (story.request.attempt is None) == bool(expected)
+            assert request.state.ended == bool(expected)
+            assert request.attempt is story.attempt
+            waits = not expected and story.attempt is None
+            assert waits == (request.queue is not None) == (request.state is State.HELD)
         assert self.dispatcher.open == {story.request for story in self.running()}
 
     @invariant()
+    def what_waits_is_bounded(self):
+        waiting = self.dispatcher.waiting
+        waits = [story for story in self.running() if story.attempt is None]
+        assert len(waiting) == len(waits) <= 6
+        assert waiting.tokens == sum(story.request.facts.prompt_tokens for story in waits)
+        assert self.outage_s or not waits
+
+    @invariant()
     def bookkeeping_is_the_sum_over_open_attempts(self):
+        sent = self.sent()
         for known in self.everyone:
-            here = [story for story in self.running() if story.sent_to[-1] is known]
+            here = [story for story in sent if story.sent_to[-1] is known]
             replica = known.replica
             assert replica.in_flight == len(here)
             assert replica.in_flight_prompt_tokens == sum(
@@ -316,21 +435,27 @@ class CoreMachine(RuleBasedStateMachine):
             assert replica.dispatched_total == known.dispatched
             assert replica.failed_total == known.failed
             assert replica.last_dispatch == known.last
+        retries = sum(story.attempt.is_retry for story in sent)
+        assert self.dispatcher.budget.retrying == retries
 
     @invariant()
-    def attempts_are_bounded_and_never_twice_on_one_replica(self):
+    def attempts_are_bounded(self):
         for story in self.stories:
-            assert len(story.sent_to) == story.request.attempts <= self.max_attempts
-            assert story.request.tried == tuple(known.replica for known in story.sent_to)
-            assert len(set(story.request.tried)) == len(story.sent_to)
+            request = story.request
+            assert len(story.sent_to) == request.attempts
+            assert request.attempts - story.continued <= self.max_attempts
+            assert story.continued == request.continued <= 2
+            assert request.tried == tuple(known.replica for known in story.sent_to)
 
     @invariant()
-    def candidates_are_the_ready_replicas_that_serve_the_model(self):
+    def candidates_are_replicas_that_can_serve_the_model(self):
         for model in (None, *MODELS, "unheard-of"):
-            expected = [known.replica for known in self.serving(model)]
-            assert list(self.fleet.candidates(model)) == expected
-        ready = [known for known in self.members.values() if known.serves(None)]
-        assert self.fleet.any_ready() == bool(ready)
+            able = [known.replica for known in self.serving(model)]
+            offered = list(self.fleet.candidates(model))
+            assert bool(offered) == bool(able)
+            assert [replica for replica in able if replica in offered] == offered
+        ready = [k for k in self.members.values() if k.healthy and k.models is not None]
+        assert self.fleet.any_ready() == any(not known.draining for known in ready)
         assert self.fleet.models() == frozenset().union(*(known.models for known in ready))
         assert self.fleet.uniform() == (len({known.models for known in ready}) <= 1)
 
@@ -351,6 +476,7 @@ class CoreMachine(RuleBasedStateMachine):
         assert counters.ended == {state: ended.count(state) for state in set(ended)}
         assert counters.arrived == len(ended) + len(self.dispatcher.open)
         assert counters.failed == self.failures
+        assert sum(counters.turned_away.values()) == self.turned_away
         assert len(self.dispatcher.chooser.reasons) <= MAX_REASONS + 1
 
     @invariant()
@@ -365,14 +491,13 @@ class CoreMachine(RuleBasedStateMachine):
         snapshot = self.fleet.snapshot(self.now)
         assert [entry["name"] for entry in snapshot] == list(self.members)
         for entry, known in zip(snapshot, self.members.values(), strict=True):
-            assert entry["ready"] == known.serves(None)
+            assert entry["ready"] == (known.healthy and known.models is not None)
             assert entry["in_flight"] == known.replica.in_flight
             assert entry["models"] == (None if known.models is None else sorted(known.models))
 
     def teardown(self):
         for story in self.running() if hasattr(self, "stories") else ():
-            story.expected_end = State.GONE
-            self.dispatcher.client_gone(story.request, self.now)
+            self.client_goes(story)
         if hasattr(self, "stories"):
             self.bookkeeping_is_the_sum_over_open_attempts()
             self.each_request_reaches_one_end()
@@ -390,37 +515,21 @@ class CoreMachine(RuleBasedStateMachine):
     def serving(self, model):
         return [known for known in self.members.values() if known.serves(model)]
 
-    def running(self, *, relaying=False):
-        return [
-            story
-            for story in self.stories
-            if story.expected_end is None and (story.relaying or not relaying)
-        ]
+    def running(self):
+        return [story for story in self.stories if story.expected_end is None]
 
-    def check_sent(self, story, action, offered):
-        assert isinstance(action, Send)
-        attempt = action.attempt
-        assert attempt is story.request.attempt
-        assert attempt.request is story.request
-        assert attempt.started_s == self.now
-        known = next(known for known in offered if known.replica is attempt.replica)
-        self.attempts += 1
-        story.sent_to.append(known)
-        known.unseen += 1
-        known.dispatched += 1
-        known.last = self.attempts
+    def sent(self):
+        return [story for story in self.running() if story.attempt is not None]
 
-    def check_refused(self, model, action):
-        assert isinstance(action, Refuse)
-        unheard_of = self.members and all(
-            known.models and model not in known.models for known in self.members.values()
-        )
-        if model is not None and unheard_of:
-            assert (action.status, action.code) == (404, "model_not_found")
-            assert action.retry_after_s is None
-        else:
-            assert (action.status, action.code) == (503, "no_replica_ready")
-            assert action.retry_after_s == 1
+    def unheard_of(self, model):
+        replicas = self.members.values()
+        if model is None or not replicas:
+            return False
+        if any(k.models is not None and (not k.models or model in k.models) for k in replicas):
+            return False
+        if all(known.models is not None for known in replicas):
+            return True
+        return any(k.healthy and k.models is not None and not k.draining for k in replicas)
 
 
 class WildMachine(CoreMachine):

@@ -48,7 +48,8 @@ def test_any_other_status_is_the_clients(status):
 
 
 def test_a_request_under_which_two_replicas_broke_breaks_no_third():
-    rules, _ = build()
+    settings = RetrySettings(max_broken=2)
+    rules = RetryRules(settings, RetryBudget(settings))
     tries = Tries(attempts=1)
     assert rules.after_failure(tries, Failure.RESET, FINE).then is Next.ELSEWHERE
     tries.attempts = 2

@@ -56,7 +56,7 @@ def test_a_client_that_left_is_counted_apart():
 
 
 def test_a_failed_request_belongs_to_the_last_replica_tried():
-    router = FakeRouter(replicas=["a:1", "b:1"])
+    router = FakeRouter(replicas=["a:1", "b:1", "c:1"])
     request = router.arrive()
     while request.attempt is not None:
         router.dispatcher.attempt_failed(request.attempt, Failure.CONNECT, 101.0)

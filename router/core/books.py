@@ -1,0 +1,168 @@
+"""Every request that is open, every attempt, and what was charged to whom for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, cast
+
+from router.core.actions import Refuse, Send
+from router.core.request import Attempt, Failure, Request, State
+
+if TYPE_CHECKING:
+    from policies.base import Choice
+    from router.core.estimator import Estimator
+    from router.core.fleet import FleetState
+    from router.core.health import Transition
+    from router.core.prefix_index import PrefixIndex
+    from router.core.replica import Replica
+    from router.core.retry import RetryBudget
+
+
+class Observer(Protocol):
+    """Who wants to know how requests end, and how replicas fare."""
+
+    def request_ended(self, request: Request, replica: Replica | None, now: float) -> None:
+        """``request`` reached one of its ends; ``replica`` had its last attempt."""
+
+    def policy_failed(self, error: Exception) -> None:
+        """The policy raised, or chose what it was not offered; a fallback chose instead."""
+
+    def health_changed(self, change: Transition) -> None:
+        """A replica's health changed, or ought to have but for the sake of the fleet."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened since the start."""
+
+    arrived: int = 0
+    attempts: int = 0
+    ended: dict[State, int] = field(default_factory=dict)
+    failed: dict[Failure, int] = field(default_factory=dict)
+    turned_away: dict[int, int] = field(default_factory=dict)
+    """Error answers that no client saw because the request went elsewhere, by status."""
+    continued: int = 0
+    """Attempts that went on with an answer that had broken."""
+    held: int = 0
+    """Requests that had to wait in the router."""
+    shed: int = 0
+    """Requests refused because too much waited already."""
+    expired: int = 0
+    """Requests whose deadline passed while they waited."""
+    stranded: int = 0
+    """Requests that waited in vain for a replica to come back."""
+
+
+class Books:
+    """Opens and closes requests and attempts.
+
+    Args:
+        fleet: Whose replicas are charged.
+        observer: Told of each end.
+        estimator: Told of each attempt.
+        prefix_index: Told of each prompt that is sent, and when its answer is over.
+        budget: Told of the ends of retries.
+    """
+
+    def __init__(
+        self,
+        fleet: FleetState,
+        observer: Observer,
+        estimator: Estimator,
+        prefix_index: PrefixIndex,
+        budget: RetryBudget,
+    ) -> None:
+        self.counters = Counters()
+        self.open: set[Request] = set()
+        """Requests that have not ended."""
+        self._fleet = fleet
+        self._observer = observer
+        self._estimator = estimator
+        self._prefix_index = prefix_index
+        self._budget = budget
+
+    def arrived(self, request: Request) -> None:
+        """A request is there."""
+        self.counters.arrived += 1
+        self.open.add(request)
+        request.number = self.counters.arrived
+        self._budget.arrived()
+
+    def send(
+        self, request: Request, choice: Choice, now: float, *, is_retry: bool = False
+    ) -> tuple[Send]:
+        """Open an attempt; ``is_retry``: the budget of retries was charged with it."""
+        replica = cast("Replica", choice.replica)  # the chooser has seen to that
+        attempt = Attempt(request, replica, now)
+        attempt.is_retry = is_retry
+        request.attempt = attempt
+        request.attempts += 1
+        request.tried = (*request.tried, replica)
+        request.state = State.SENT
+        self.counters.attempts += 1
+        facts = request.facts
+        health = self._fleet.health
+        if health.limited:
+            candidates = self._fleet.candidates(facts.model)
+            health.dispatched(replica, candidates, facts.prompt_tokens, now)
+        if not replica.in_flight:
+            replica.silence.woken(now)
+        replica.in_flight += 1
+        replica.in_flight_prompt_tokens += facts.prompt_tokens
+        replica.unseen += 1
+        replica.dispatched_total += 1
+        replica.last_dispatch = self.counters.attempts
+        self._estimator.sent(attempt, now)
+        if choice.ttft_s is not None:
+            attempt.predicted_ttft_s = choice.ttft_s
+            attempt.predicted_e2e_s = self._estimator.predict_e2e_s(attempt, choice.ttft_s)
+        if facts.prefix:
+            attempt.prefix_clock = self._prefix_index.sent(
+                replica.name, facts.prefix, facts.prefix_block_tokens
+            )
+        if not request.relayed:
+            return (Send(attempt),)
+        request.continued += 1
+        self.counters.continued += 1
+        return (Send(attempt, continues=True),)
+
+    def close(self, attempt: Attempt, now: float, *, whole: bool = False) -> None:
+        """An attempt is over; ``whole``: at the end of its answer."""
+        replica = attempt.replica
+        facts = attempt.request.facts
+        self._estimator.closed(attempt, now, whole=whole)
+        if facts.prefix:
+            self._prefix_index.ended(
+                replica.name, attempt.prefix_clock, facts.prefix, facts.prefix_block_tokens
+            )
+        self.retry_over(attempt)
+        attempt.request.attempt = None
+        replica.in_flight -= 1
+        replica.in_flight_prompt_tokens -= facts.prompt_tokens
+        replica.in_flight_output_tokens -= attempt.output_tokens
+
+    def retry_over(self, attempt: Attempt) -> None:
+        """If the attempt is charged to the budget of retries, it is no longer."""
+        if attempt.is_retry:
+            attempt.is_retry = False
+            self._budget.done()
+
+    def refuse(self, refuse: Refuse, now: float, replica: Replica | None = None) -> Refuse:
+        """End a request with an error of the router's own.
+
+        Args:
+            refuse: What the client is told.
+            now: The time.
+            replica: Who had its last attempt, if any was made.
+        """
+        refuse.request.status = refuse.status
+        state = State.REFUSED if replica is None else State.FAILED
+        self.end(refuse.request, state, now, replica)
+        return refuse
+
+    def end(self, request: Request, state: State, now: float, replica: Replica | None) -> None:
+        """A request is over."""
+        request.state = state
+        self.open.discard(request)
+        self.counters.ended[state] = self.counters.ended.get(state, 0) + 1
+        self._observer.request_ended(request, replica, now)

@@ -1,0 +1,80 @@
+"""Where a request may go as things are: health first, then the policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from policies.base import Choice
+    from router.core.chooser import Chooser
+    from router.core.fleet import FleetState
+    from router.core.replica import Replica
+    from router.core.replica_health import ReplicaHealth
+    from router.core.request import Request
+
+BACKLOG_PREFILLS: Final = 4
+"""Of what an outage has left waiting, a replica is given only so many at a time that it has not
+begun to answer: else the first one that comes back would get it all."""
+
+
+class Placement:
+    """Offers the policy what health allows.
+
+    Args:
+        fleet: The replicas.
+        chooser: Asks the policy.
+    """
+
+    def __init__(self, fleet: FleetState, chooser: Chooser) -> None:
+        self._fleet = fleet
+        self._chooser = chooser
+
+    def place(self, request: Request, now: float, *, backlog: bool = False) -> Choice | None:
+        """Where the request should go; None: nowhere, at present.
+
+        A request that was not sent anywhere yet may be what a half-open replica proves itself by.
+
+        Args:
+            request: Who.
+            now: The time.
+            backlog: It waited because there was nobody to serve it.
+        """
+        fleet, facts = self._fleet, request.facts
+        candidates = fleet.candidates(facts.model)
+        again = request.attempts > 0
+        if again:
+            candidates = _untried(request, candidates)
+        if fleet.health.limited and not (again and candidates):
+            serving = _untried(request, fleet.serving(facts.model))
+            probe = fleet.health.probe(serving, facts.prompt_tokens, now)
+            if probe is not None:
+                return self._chooser.direct(request, probe, "probe", now)
+        if backlog:
+            candidates = [c for c in candidates if c.in_flight_prefills < BACKLOG_PREFILLS]
+        if not candidates:
+            return None
+        offered = fleet.health.offered(candidates, now, again=again)
+        return self._chooser.ask(request, offered, now) if offered else None
+
+    def others(self, request: Request, now: float) -> bool:
+        """Whether there is a replica that a request could be sent to again."""
+        untried = _untried(request, self._fleet.candidates(request.facts.model))
+        return bool(untried and self._fleet.health.offered(untried, now, again=True))
+
+    def soonest_s(self, request: Request, now: float) -> float | None:
+        """How long until somebody may serve the request; None: nobody knows."""
+        return self._fleet.health.soonest_s(self._fleet.serving(request.facts.model), now)
+
+
+def _untried(request: Request, replicas: Sequence[Replica]) -> Sequence[Replica]:
+    """Those that the request was not sent to, or that were out of service since."""
+    tried = request.tried
+    if not tried:
+        return replicas
+    return [r for r in replicas if r not in tried or _came_back(r.health, request.failed_s)]
+
+
+def _came_back(health: ReplicaHealth, since_s: float) -> bool:
+    return health.since_s > since_s and (health.in_service or health.probing)

@@ -1,0 +1,84 @@
+"""What becomes of a request after an attempt that came to nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.core.request import Failure
+from router.core.retry import Next, Outlook, RetryRules, Tries, Verdict
+
+if TYPE_CHECKING:
+    from router.core.books import Books
+    from router.core.placement import Placement
+    from router.core.request import Attempt, Request
+    from router.core.retry import RetryBudget, RetrySettings
+    from router.core.waiting import Waiting
+
+
+class Retrying:
+    """Asks the rules of retries about live requests.
+
+    Args:
+        settings: The rules.
+        budget: Charged when a retry is decided.
+        books: What is open.
+        placement: Where a request may go.
+        waiting: Where it may wait.
+    """
+
+    def __init__(
+        self,
+        settings: RetrySettings,
+        budget: RetryBudget,
+        books: Books,
+        placement: Placement,
+        waiting: Waiting,
+    ) -> None:
+        self.settings = settings
+        self._rules = RetryRules(settings, budget)
+        self._books = books
+        self._placement = placement
+        self._waiting = waiting
+
+    def after_failure(self, attempt: Attempt, failure: Failure, now: float) -> Verdict:
+        """The attempt broke; its books are closed, and its replica was judged."""
+        request = attempt.request
+        # Who garbles its answers will hardly be another one soon: waiting is for those that died.
+        dead = failure is not Failure.PROTOCOL
+        tries, outlook = tries_of(request), self._outlook(request, now, may_hold=dead)
+        if not request.relayed:
+            return self._rules.after_failure(tries, failure, outlook)
+        if not request.continuable:
+            return Verdict(Next.FAIL, "nobody can go on with the answer")
+        streamed = attempt.output_tokens > 0
+        return self._rules.after_break(tries, outlook, streamed=streamed)
+
+    def after_status(self, attempt: Attempt, status: int, now: float) -> Verdict:
+        """The head of an error came, in answer to an attempt whose replica was judged."""
+        request = attempt.request
+        tries, outlook = tries_of(request), self._outlook(request, now)
+        if not request.relayed:
+            return self._rules.after_status(tries, status, outlook)
+        if status not in self.settings.statuses:
+            return Verdict(Next.FAIL, "nobody can go on with the answer")
+        return self._rules.after_break(tries, outlook, streamed=True)
+
+    def _outlook(self, request: Request, now: float, *, may_hold: bool = True) -> Outlook:
+        deadline_s = request.facts.deadline_s
+        left_s = None if deadline_s is None else deadline_s - (now - request.arrived_s)
+        return Outlook(
+            others=self._placement.others(request, now),
+            active=len(self._books.open),
+            may_hold=may_hold and self._waiting.may_wait,
+            left_s=left_s,
+        )
+
+
+def tries_of(request: Request) -> Tries:
+    """What happened to the request so far, its attempts and continuations counted."""
+    tries = request.tries
+    if tries is None:
+        tries = request.tries = Tries()
+    tries.attempts = request.attempts
+    tries.continued = request.continued
+    return tries
