@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import InfoMetricFamily
 
 from router import __version__
-from router.telemetry.continuation_metrics import continuation_metrics
 from router.telemetry.fleet_metrics import fleet_metrics
 from router.telemetry.pieces import counters, gauges, histograms
 
@@ -62,7 +61,6 @@ class Metrics:
         yield from _request_metrics(status.telemetry)
         traffic = status.traffic()
         yield from _traffic_metrics(traffic)
-        yield from continuation_metrics(traffic)
         yield from self.registry.collect()
 
 
