@@ -64,6 +64,7 @@ def fleet_page(status: Status) -> dict[str, object]:
             "upstream_idle": traffic.upstream_idle,
         },
         "buffered_bytes": traffic.buffered_bytes,
+        "continuation_bytes": traffic.continuation_bytes,
         "replicas": status.fleet.snapshot(now),
     }
 

@@ -6,74 +6,32 @@ the answer, refuses, aborts, cancels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING
 
 from router.api.body import MalformedBodyError
 from router.api.errors import error_body, error_event
 from router.api.routes import Dialect
-from router.core.request import Request
+from router.continuation.continuation import Ending
+from router.continuation.resume import Resume
+from router.core.request import Failure, Request
 from router.proxy.answers import Answer
-from router.proxy.forwarding import forwarded_head
-from router.proxy.relay import Relay, way_to_client
+from router.proxy.continuing import CONTINUED, ENDED, FAILED, GONE
+from router.proxy.forwarding import answer_head, forwarded_head
+from router.proxy.relay import Relay, stream_to_client, way_to_client
+from router.proxy.tapped import TappedRelay
 from router.proxy.understanding import understand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from router.core.actions import Abort, Actions, Refuse
-    from router.core.dispatcher import Dispatcher
-    from router.core.request import Attempt, Failure
-    from router.http1.response import ResponseHead
+    from router.core.actions import Abort, Refuse
+    from router.core.request import Attempt
+    from router.http1.response import BodyKind, ResponseHead
+    from router.proxy.continuing import ContinuableAnswer
     from router.proxy.heads import KnownRequest
-    from router.proxy.pool import UpstreamPool
-    from router.proxy.understanding import Understanding
+    from router.proxy.sides import Client, Plane
     from router.proxy.upstream import UpstreamConnection
 
 _MAX_REQUEST_ID_BYTES = 128
-
-
-class Plane(Protocol):
-    """What an exchange needs of the data plane."""
-
-    dispatcher: Dispatcher
-    pool: UpstreamPool
-    aliases: dict[str, str]
-    understanding: Understanding
-    sent_bytes_total: int
-
-    def now(self) -> float:
-        """The time, in monotonic seconds."""
-
-    def perform(self, actions: Actions) -> None:
-        """Do what the dispatcher asks."""
-
-    def release_bytes(self, count: int) -> None:
-        """So many bytes of a request body are held no more."""
-
-    def request_id(self) -> bytes:
-        """A new request id."""
-
-
-class Client(Protocol):
-    """What an exchange needs of its client's connection."""
-
-    address: bytes
-    """The client's IP address; empty when it has none."""
-    writing_blocked: bool
-    """Whether the client reads more slowly than it is written to."""
-
-    @property
-    def write(self) -> Callable[[bytes], None]:
-        """Sends bytes of the answer."""
-
-    def answer(self, answer: Answer, request: KnownRequest | None, *, keep_alive: bool) -> None:
-        """Send an answer of the router's own."""
-
-    def exchange_done(self, *, keep_alive: bool) -> None:
-        """The exchange is over; the next request may come."""
-
-    def break_off(self, *, reset: bool) -> None:
-        """Close so that the client sees that the answer is incomplete."""
 
 
 class Exchange:
@@ -87,6 +45,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_answer",
         "_at_boundary",
         "_attempt",
         "_body",
@@ -117,6 +76,8 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._upstream: UpstreamConnection | None = None
         self._relay: Relay | None = None
+        self._answer: ContinuableAnswer | None = None
+        """What lets a stream go on elsewhere, as long as it may."""
         self._at_boundary = False
 
     # -- from the client's side ---------------------------------------------------------------
@@ -133,6 +94,8 @@ class Exchange:
             return
         if body is not given:
             self._replace_body(body)
+        if facts.streamed:
+            self._answer = plane.continuations.open(self._known.path, body)
         now = plane.now()
         request_id = self._request_id.decode("latin-1")
         request = self._request = Request(request_id, facts, now, self)
@@ -144,7 +107,7 @@ class Exchange:
         if self._request is not None:
             plane = self._plane
             plane.perform(plane.dispatcher.client_gone(self._request, plane.now()))
-            self._ended()
+            self._ended(GONE)
 
     def pause(self) -> None:
         """The client reads more slowly than the answer comes."""
@@ -160,10 +123,11 @@ class Exchange:
 
     # -- actions of the dispatcher ------------------------------------------------------------
 
-    def send(self, attempt: Attempt) -> None:
-        """Send the request to the attempt's replica."""
+    def send(self, attempt: Attempt, *, continues: bool) -> None:
+        """Send the request to the attempt's replica; ``continues``: one for the answer's rest."""
         self._attempt = attempt
-        self._plane.pool.send(self, attempt)
+        if not continues or self._go_on(attempt):
+            self._plane.pool.send(self, attempt)
 
     def cancel(self, attempt: Attempt) -> None:
         """Drop the attempt; another one may follow, or the end of what was begun."""
@@ -177,15 +141,22 @@ class Exchange:
 
     def refuse(self, action: Refuse) -> None:
         """Answer with an error."""
-        self._ended()
+        self._ended(FAILED)
         self._answer_error(action.status, action.code, action.message, action.retry_after_s)
 
     def abort(self, action: Abort) -> None:
-        """End the answer so that the client sees that it is incomplete."""
-        if self._relay is not None:
+        """End the answer so that the client sees that it is incomplete, unless it is not."""
+        relay, answer = self._relay, self._answer
+        if relay is not None:
+            ending = answer.ending() if answer is not None else None
+            if ending is not None:
+                relay.say(ending)
+                relay.end()
+                self._done(ENDED)
+                return
             event = error_event(self._dialect, action.code, action.message)
-            self._relay.interrupt(event, at_boundary=self._at_boundary)
-        self._ended()
+            relay.interrupt(event, at_boundary=self._at_boundary)
+        self._ended(FAILED)
         self._client.break_off(reset=self._known.head.minor == 0)
 
     # -- Recipient of the response ------------------------------------------------------------
@@ -193,10 +164,11 @@ class Exchange:
     def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
         """Head and body as they go to the replica; ``connection`` carries them."""
         self._upstream = connection
-        body = self._body
-        head = forwarded_head(
-            self._known, len(body), self._request_id, self._client.address, connection.replica.url
-        )
+        body, target, url = self._body, None, connection.replica.url
+        if self._answer is not None:
+            body, target = self._answer.request(connection.replica.engine)
+        address = self._client.address
+        head = forwarded_head(self._known, len(body), self._request_id, address, url, target=target)
         return head, body
 
     def response_began(self, head: ResponseHead, length: int | None) -> Relay | None:
@@ -215,58 +187,155 @@ class Exchange:
             return None
         if client.writing_blocked:
             self.pause()
+        answer = self._answer
+        if answer is not None:
+            if answer.relayed:
+                return self._next_stream(answer, attempt, head)
+            if not answer.begin(attempt.replica.engine, head):
+                answer.close(FAILED)
+                answer = self._answer = None
         self._release_body()
-        way, framing, until_close = way_to_client(known.head.minor, head, length)
+        minor, way = known.head.minor, Relay
+        if answer is not None:
+            framing, until_close = stream_to_client(minor)
+        else:
+            way, framing, until_close = way_to_client(minor, head, length)
         if until_close:
             self._close_after = True
-        answer_head = b"HTTP/1.1 %d %b%b%b\r\nx-pointsman-replica: %b%b%b\r\n\r\n" % (
-            head.status,
-            head.reason,
-            head.lines,
-            framing,
-            attempt.replica.name.encode(),
-            b"" if head.has_request_id else b"\r\nx-request-id: " + self._request_id,
-            self._connection_line(),
-        )
+        lines = self._connection_line()
+        begin = answer_head(head, framing, attempt.replica.name, self._request_id, lines)
+        if answer is not None:
+            return self._stream(answer, attempt, begin, head.body)
         relay = self._relay = way(
-            answer_head, client.write, self._tell_progress, event_stream=head.event_stream
+            begin, client.write, self._tell_progress, event_stream=head.event_stream
         )
         return relay
 
     def response_ended(self) -> None:
-        """The answer is complete."""
-        if self._relay is not None:
-            self._relay.end()
-        attempt, plane = self._attempt, self._plane
+        """The replica ended its answer."""
+        attempt, answer = self._attempt, self._answer
         assert attempt is not None  # noqa: S101 - no answer without an attempt
-        self._attempt = self._upstream = None
-        actions = plane.dispatcher.attempt_ended(attempt, plane.now())
-        self._ended()
-        self._client.exchange_done(keep_alive=not self._close_after)
-        plane.perform(actions)
+        left = answer.left() if answer is not None else b""
+        if left is None:
+            self.attempt_failed(attempt, Failure.GAVE_UP, at_boundary=True)
+        else:
+            self._complete(attempt, left, CONTINUED)
 
     def attempt_failed(self, attempt: Attempt, failure: Failure, *, at_boundary: bool) -> None:
         """The attempt broke."""
+        plane, answer = self._plane, self._answer
         if self._relay is not None:
             self._relay.flush()
+            ending = answer.ending() if answer is not None else None
+            if ending is not None:
+                self._complete(attempt, ending, ENDED)
+                return
+            if answer is not None and self._request is not None:
+                self._request.continuable = answer.may_go_on()
         self._attempt = self._upstream = None
         self._at_boundary = at_boundary
-        plane = self._plane
         plane.perform(plane.dispatcher.attempt_failed(attempt, failure, plane.now()))
+
+    # -- Listener of a stream that can go on elsewhere ----------------------------------------
+
+    def stream_broke(self) -> None:
+        """The engine gave up inside of its stream."""
+        if self._upstream is not None:
+            self._upstream.fail(Failure.GAVE_UP)
+
+    def stream_ended(self) -> None:
+        """The answer is complete, though the engine goes on."""
+        if self._upstream is not None:
+            self._upstream.abort()
+            self.response_ended()
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _ended(self) -> None:
-        """Let go of what holds us: a cycle would have to wait for the collector."""
+    def _stream(
+        self, answer: ContinuableAnswer, attempt: Attempt, begin: bytes, kind: BodyKind
+    ) -> TappedRelay:
+        """The way of a stream that can go on elsewhere, from one replica."""
+        if self._request is not None:
+            self._request.continuable = True
+        relay = self._relay = TappedRelay(
+            begin,
+            self._client.write,
+            partial(self._tell_progress_of, attempt),
+            continuation=answer.continuation,
+            listener=self,
+            kind=kind,
+            chunked=self._known.head.minor == 1,
+        )
+        return relay
+
+    def _go_on(self, attempt: Attempt) -> bool:
+        """Go on with an answer that broke; False: that needs no replica, or cannot be."""
+        plane, relay, answer = self._plane, self._relay, self._answer
+        planned = answer.next(attempt.replica.engine) if answer is not None else None
+        if isinstance(planned, Resume):
+            return True
+        self._attempt = None
+        complete = relay is not None and isinstance(planned, Ending)
+        actions = plane.dispatcher.continuation_settled(attempt, plane.now(), complete=complete)
+        if relay is not None and isinstance(planned, Ending):
+            relay.say(planned.data)
+            relay.end()
+            self._done(ENDED)
+        plane.perform(actions)
+        return False
+
+    def _next_stream(
+        self, answer: ContinuableAnswer, attempt: Attempt, head: ResponseHead
+    ) -> Relay | None:
+        """A replica answers to a request for the rest of an answer."""
+        if not answer.goes_on(head):
+            self.attempt_failed(attempt, Failure.PROTOCOL, at_boundary=True)
+            return None
+        if self._relay is not None:
+            self._plane.sent_bytes_total += self._relay.sent_bytes
+            self._relay.let_go()
+        return self._stream(answer, attempt, b"", head.body)
+
+    def _complete(self, attempt: Attempt, left: bytes, outcome: str) -> None:
+        """The client has all of its answer, but for what is left to say."""
+        plane = self._plane
+        if self._relay is not None:
+            self._relay.say(left)
+            self._relay.end()
+        self._attempt = self._upstream = None
+        actions = plane.dispatcher.attempt_ended(attempt, plane.now())
+        self._done(outcome)
+        plane.perform(actions)
+
+    def _done(self, outcome: str) -> None:
+        """The client has all of its answer."""
+        self._ended(outcome)
+        self._client.exchange_done(keep_alive=not self._close_after)
+
+    def _ended(self, outcome: str) -> None:
+        """Let go of what holds us: a cycle would have to wait for the collector.
+
+        Args:
+            outcome: What became of the answer, if it broke.
+        """
         self._request = None
         relay, self._relay = self._relay, None
         if relay is not None:
             self._plane.sent_bytes_total += relay.sent_bytes
+            relay.let_go()
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close(outcome)
 
     def _tell_pause(self, *, paused: bool) -> None:
         attempt, plane = self._attempt, self._plane
         if attempt is not None:
             plane.dispatcher.client_paused(attempt, plane.now(), paused=paused)
+
+    def _tell_progress_of(self, attempt: Attempt, tokens: int) -> None:
+        """As :meth:`_tell_progress`; a stream that broke may tell of its last ones too late."""
+        if attempt is self._attempt:
+            self._tell_progress(tokens)
 
     def _tell_progress(self, tokens: int) -> None:
         """Tell the dispatcher of tokens streamed; others may have waited for the first one."""

@@ -13,6 +13,7 @@ from router.api.routes import Dialect, Routes
 from router.core.actions import Abort, Actions, Cancel, Refuse, Send
 from router.proxy.answers import Answer
 from router.proxy.client import ClientConnection
+from router.proxy.continuing import Continuations
 from router.proxy.heads import MODELS_PATH, KnownRequest, RequestHeads
 from router.proxy.pool import UpstreamPool
 from router.proxy.understanding import Understanding
@@ -55,6 +56,7 @@ class DataPlane:
         self.limits = config.limits
         self.aliases = dict(config.aliases)
         self.dispatcher = dispatcher
+        self.continuations = Continuations(config.continuation)
         self.stopping = False
         self.buffered_bytes = 0
         self.received_bytes_total = 0
@@ -130,6 +132,10 @@ class DataPlane:
             received_bytes_total=self.received_bytes_total,
             sent_bytes_total=self.sent_bytes_total,
             refused_total=self.refused_total,
+            continuation_bytes=self.continuations.budget.held_bytes,
+            continuations_total=self.continuations.outcomes,
+            continuation_requests_total=self.continuations.requests,
+            not_continued_total=self.continuations.not_continued,
         )
 
     # -- actions ------------------------------------------------------------------------------
@@ -138,7 +144,7 @@ class DataPlane:
         """Do what the dispatcher asks."""
         for action in actions:
             if isinstance(action, Send):
-                _exchange(action.attempt.request).send(action.attempt)
+                _exchange(action.attempt.request).send(action.attempt, continues=action.continues)
             elif isinstance(action, Refuse):
                 _exchange(action.request).refuse(action)
             elif isinstance(action, Cancel):

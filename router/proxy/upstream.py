@@ -98,6 +98,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._outbox = memoryview(body)
             self._write_more()
 
+    def fail(self, failure: Failure) -> None:
+        """Drop the connection, and with it the attempt, which failed."""
+        recipient, attempt, at_boundary = self._recipient, self._attempt, self.at_boundary
+        self.abort()
+        if recipient is not None and attempt is not None:
+            recipient.attempt_failed(attempt, failure, at_boundary=at_boundary)
+
     def abort(self) -> None:
         """Drop the connection at once; the recipient hears nothing more."""
         self._recipient = self._attempt = self._outbox = self._relay = self._direct = None
@@ -166,7 +173,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._recipient = self._attempt = self._outbox = None
             self._pool.send_fresh(recipient, attempt)
         else:
-            self._fail(Failure.RESET)
+            self.fail(Failure.RESET)
 
     def pause_writing(self) -> None:
         """The socket is full; what is left of a long body waits for :meth:`resume_writing`."""
@@ -195,7 +202,7 @@ class UpstreamConnection(asyncio.Protocol):
             else:
                 self._finish(recipient, relay, data, end)
         except ProtocolError:
-            self._fail(Failure.PROTOCOL)
+            self.fail(Failure.PROTOCOL)
 
     def _drop_spare(self) -> None:
         if self._spare is not None:
@@ -277,6 +284,8 @@ class UpstreamConnection(asyncio.Protocol):
         """The response ends at ``end`` in ``data``; what comes after it belongs to nobody."""
         if end:
             relay.take(data[:end] if end < len(data) else data)
+            if self._recipient is not recipient:
+                return  # inside of the stream it was said that it is over
         reusable = self._keep_alive and end == len(data) and self._outbox is None and not self._eof
         self._part(reusable=reusable)
         recipient.response_ended()
@@ -300,12 +309,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._pool.release(self)
         else:
             self.transport.close()
-
-    def _fail(self, failure: Failure) -> None:
-        recipient, attempt, at_boundary = self._recipient, self._attempt, self.at_boundary
-        self.abort()
-        if recipient is not None and attempt is not None:
-            recipient.attempt_failed(attempt, failure, at_boundary=at_boundary)
 
 
 def _body(kind: BodyKind, length: int | None) -> Body:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import InfoMetricFamily
 
 from router import __version__
+from router.telemetry.continuation_metrics import continuation_metrics
 from router.telemetry.fleet_metrics import fleet_metrics
 from router.telemetry.pieces import counters, gauges, histograms
 
@@ -61,6 +62,7 @@ class Metrics:
         yield from _request_metrics(status.telemetry)
         traffic = status.traffic()
         yield from _traffic_metrics(traffic)
+        yield from continuation_metrics(traffic)
         yield from self.registry.collect()
 
 
@@ -88,7 +90,8 @@ def _dispatcher_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
     yield from counters(
         "pointsman_attempt_failures",
         "Tries that failed. connect: no connection; reset: it broke before the answer ended; "
-        "protocol: the answer broke the rules of HTTP; stall: no token came for too long.",
+        "protocol: the answer broke the rules of HTTP; stall: no token came for too long; "
+        "gave_up: the engine ended its stream before the answer was complete.",
         ["kind"],
         [((failure.value,), count) for failure, count in seen.failed.items()],
     )

@@ -185,6 +185,7 @@ def _left(fleet: dict[str, Any]) -> dict[str, Any]:
     counts = {
         "open_requests": fleet["open_requests"],
         "buffered_bytes": fleet["buffered_bytes"],
+        "continuation_bytes": fleet["continuation_bytes"],
         "connections.client": fleet["connections"]["client"],
     }
     for replica in fleet["replicas"]:

@@ -48,7 +48,11 @@ async def test_health_is_ok(get):
 async def test_the_fleet_is_plain_json(get, router):
     router.sample("a:1", running=3, waiting=1, kv_occupancy=0.5)
     router.numbers = Traffic(
-        client_connections=1, upstream_busy=2, upstream_idle=3, buffered_bytes=4
+        client_connections=1,
+        upstream_busy=2,
+        upstream_idle=3,
+        buffered_bytes=4,
+        continuation_bytes=5,
     )
     router.arrive("m1")
     status, headers, body = await get("/fleet")
@@ -63,6 +67,7 @@ async def test_the_fleet_is_plain_json(get, router):
         "open_requests": 1,
         "connections": {"client": 1, "upstream_busy": 2, "upstream_idle": 3},
         "buffered_bytes": 4,
+        "continuation_bytes": 5,
     }
     assert replicas == msgspec.to_builtins(router.fleet.snapshot(router.now()))
     assert sum(replica["in_flight"] for replica in replicas) == 1

@@ -113,6 +113,10 @@ async def test_the_data_plane_is_there():
         received_bytes_total=6,
         sent_bytes_total=7,
         refused_total={400: 8, 413: 9},
+        continuation_bytes=10,
+        continuations_total={"continued": 11},
+        continuation_requests_total={"tokens": 12},
+        not_continued_total={"choices": 13},
     )
     found = await samples(router)
     assert found["pointsman_client_connections",] == 1
@@ -124,6 +128,10 @@ async def test_the_data_plane_is_there():
     assert found["pointsman_client_sent_bytes_total",] == 7
     assert found["pointsman_refusals_total", "status=400"] == 8
     assert found["pointsman_refusals_total", "status=413"] == 9
+    assert found["pointsman_continuation_buffer_bytes",] == 10
+    assert found["pointsman_continuations_total", "outcome=continued"] == 11
+    assert found["pointsman_continuation_requests_total", "method=tokens"] == 12
+    assert found["pointsman_not_continued_total", "reason=choices"] == 13
 
 
 async def test_the_router_and_its_process_are_there():
@@ -143,7 +151,7 @@ async def test_every_metric_of_ours_has_help_and_the_names_prometheus_wants():
     router.serve()
     families = list(parse_openmetrics(await page(router, OPENMETRICS)))
     ours = [family for family in families if family.name.startswith("pointsman_")]
-    assert len(ours) == len({family.name for family in ours}) == 36
+    assert len(ours) == len({family.name for family in ours}) == 39
     for family in ours:
         assert family.documentation.endswith("."), family.name
         assert family.type != "unknown"
