@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from policies import registry
 from router.addresses import parse_address
 from router.admin.server import AdminServer
+from router.core.decisions import Decisions
 from router.core.dispatcher import Dispatcher, Limits
 from router.core.fleet import FleetState
 from router.core.fleet_health import FleetHealth
 from router.core.health import HealthSettings
+from router.core.hold import HoldLimits
 from router.core.retry import RetrySettings
 from router.listeners import Listeners, url_of
 from router.polling.poller import Poller
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable, Mapping
 
-    from router.config.structs import Config
+    from router.config.structs import Config, HoldConfig
     from router.core.replica import Replica
     from router.core.sample import Sample
     from router.telemetry.status import Traffic
@@ -59,6 +61,8 @@ class App:
             Random(config.seed),
             self.telemetry,
             Limits(retry=RetrySettings(max_attempts=config.limits.max_attempts)),
+            hold=hold_limits(config.hold),
+            decisions=Decisions(),
         )
         self.plane = DataPlane(config, self.dispatcher, Random(), loop)
         self._listeners = Listeners(loop, self.plane.protocol)
@@ -102,6 +106,16 @@ class App:
     def traffic(self) -> Traffic:
         """The data plane's gauges and counters."""
         return self.plane.traffic()
+
+
+def hold_limits(config: HoldConfig) -> HoldLimits:
+    """How much may wait in the router, as the configuration says."""
+    return HoldLimits(
+        enabled=config.enabled,
+        max_requests=config.max_requests,
+        max_tokens=config.max_tokens,
+        outage_s=config.outage_s,
+    )
 
 
 class FleetEvents:

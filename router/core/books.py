@@ -10,6 +10,7 @@ from router.core.request import Attempt, Failure, Request, State
 
 if TYPE_CHECKING:
     from policies.base import Choice
+    from router.core.decisions import Decisions
     from router.core.estimator import Estimator
     from router.core.fleet import FleetState
     from router.core.health import Transition
@@ -62,6 +63,7 @@ class Books:
         estimator: Told of each attempt.
         prefix_index: Told of each prompt that is sent, and when its answer is over.
         budget: Told of the ends of retries.
+        decisions: Where each choice is kept; None: nowhere.
     """
 
     def __init__(
@@ -71,6 +73,8 @@ class Books:
         estimator: Estimator,
         prefix_index: PrefixIndex,
         budget: RetryBudget,
+        *,
+        decisions: Decisions | None = None,
     ) -> None:
         self.counters = Counters()
         self.open: set[Request] = set()
@@ -80,6 +84,7 @@ class Books:
         self._estimator = estimator
         self._prefix_index = prefix_index
         self._budget = budget
+        self._decisions = decisions
 
     def arrived(self, request: Request) -> None:
         """A request is there."""
@@ -98,6 +103,7 @@ class Books:
         request.attempt = attempt
         request.attempts += 1
         request.tried = (*request.tried, replica)
+        held_s = now - request.held_s if request.state is State.HELD else 0.0
         request.state = State.SENT
         self.counters.attempts += 1
         facts = request.facts
@@ -120,14 +126,30 @@ class Books:
             attempt.prefix_clock = self._prefix_index.sent(
                 replica.name, facts.prefix, facts.prefix_block_tokens
             )
+        if self._decisions is not None:
+            attempt.decision = self._decisions.record(attempt, choice, request.offered, held_s)
         if not request.relayed:
             return (Send(attempt),)
         request.continued += 1
         self.counters.continued += 1
         return (Send(attempt, continues=True),)
 
-    def close(self, attempt: Attempt, now: float, *, whole: bool = False) -> None:
-        """An attempt is over; ``whole``: at the end of its answer."""
+    def first_token(self, attempt: Attempt, now: float) -> None:
+        """The first token of a streamed answer came."""
+        if self._decisions is not None:
+            self._decisions.first_token(attempt.decision, now - attempt.started_s)
+
+    def close(self, attempt: Attempt, now: float, outcome: str, *, whole: bool = False) -> None:
+        """An attempt is over.
+
+        Args:
+            attempt: Which one.
+            now: The time.
+            outcome: How it ended, in a word.
+            whole: At the end of its answer.
+        """
+        if self._decisions is not None:
+            self._decisions.ended(attempt.decision, now - attempt.started_s, outcome)
         replica = attempt.replica
         facts = attempt.request.facts
         self._estimator.closed(attempt, now, whole=whole)

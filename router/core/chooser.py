@@ -61,6 +61,7 @@ class Chooser:
     def ask(self, request: Request, candidates: Sequence[Replica], now: float) -> Choice:
         """What the policy wants, or a fallback's choice if it fails."""
         self._prepare(request, now)
+        request.offered = len(candidates)
         try:
             choice = self.policy.choose(request.facts, candidates, self.rng)
             reason = _checked(choice, candidates)
@@ -75,6 +76,7 @@ class Chooser:
     def direct(self, request: Request, replica: Replica, reason: str, now: float) -> Choice:
         """Send the request to ``replica`` without asking; counted by ``reason`` all the same."""
         self._prepare(request, now)
+        request.offered = 1
         self._count(reason)
         return Choice(replica, reason)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from policies.base import Policy
     from router.core.actions import Action
+    from router.core.decisions import Decisions
     from router.core.fleet import FleetState
     from router.core.health import Transition
     from router.core.replica import Replica
@@ -68,6 +69,7 @@ class Dispatcher:
         hold: How much may wait in the router.
         estimator: Who predicts; a new one when left out.
         prefix_index: Which replica has seen which prompts; a new one when left out.
+        decisions: Where decisions are kept to be explained; nowhere when left out.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Dispatcher:
         hold: HoldLimits | None = None,
         estimator: Estimator | None = None,
         prefix_index: PrefixIndex | None = None,
+        decisions: Decisions | None = None,
     ) -> None:
         self.fleet = fleet
         self.observer = observer
@@ -90,7 +93,15 @@ class Dispatcher:
         self.prefix_index = prefix_index or PrefixIndex()
         self.chooser = Chooser(policy, rng, observer, self.estimator, self.prefix_index)
         self.budget = RetryBudget(self.limits.retry)
-        self._books = Books(fleet, observer, self.estimator, self.prefix_index, self.budget)
+        self.decisions = decisions
+        self._books = Books(
+            fleet,
+            observer,
+            self.estimator,
+            self.prefix_index,
+            self.budget,
+            decisions=decisions,
+        )
         self.counters = self._books.counters
         self.open = self._books.open
         """Requests that have not ended."""
@@ -167,6 +178,7 @@ class Dispatcher:
             request.first_byte_s = now
         self._books.retry_over(attempt)
         if request.facts.streamed:
+            self._books.first_token(attempt, now)
             replica.meter.first_token(
                 now - attempt.started_s, attempt.expected_s, attempt.prefill_s
             )
@@ -175,9 +187,9 @@ class Dispatcher:
     def attempt_ended(self, attempt: Attempt, now: float) -> Actions:
         """The answer was relayed to its end."""
         request, replica = attempt.request, attempt.replica
-        self._books.close(attempt, now, whole=True)
-        replica.silence.heard(now)
         status = request.status or 0
+        self._books.close(attempt, now, str(status), whole=True)
+        replica.silence.heard(now)
         if status < NOT_RELAYED_FROM:
             health = self.fleet.health
             self._note(health.answered(replica.health, status, attempt.started_s, now))
@@ -191,7 +203,7 @@ class Dispatcher:
         continued (``Request.continuable``): the action is then a Send that says so.
         """
         request, replica = attempt.request, attempt.replica
-        self._books.close(attempt, now)
+        self._books.close(attempt, now, failure.value)
         request.failed_s = now
         replica.failed_total += 1
         self.counters.failed[failure] = self.counters.failed.get(failure, 0) + 1
@@ -217,7 +229,7 @@ class Dispatcher:
             complete: The answer was complete already; otherwise it cannot be continued.
         """
         request, replica = attempt.request, attempt.replica
-        self._books.close(attempt, now)
+        self._books.close(attempt, now, "complete" if complete else "not_continued")
         self.fleet.health.left(replica.health, attempt.started_s)
         if complete:
             self._books.end(request, State.DONE, now, replica)
@@ -234,7 +246,7 @@ class Dispatcher:
             last = request.tried[-1] if request.tried else None
             self._books.end(request, State.GONE, now, last)
             return ()
-        self._books.close(attempt, now)
+        self._books.close(attempt, now, State.GONE.value)
         self.fleet.health.left(attempt.replica.health, attempt.started_s)
         self._books.end(request, State.GONE, now, attempt.replica)
         return (Cancel(attempt),)
@@ -374,7 +386,7 @@ class Dispatcher:
         verdict = self._retrying.after_status(attempt, status, now)
         if verdict.then is Next.RELAY:
             return ()
-        self._books.close(attempt, now)
+        self._books.close(attempt, now, str(status))
         request.failed_s = now
         turned_away = self.counters.turned_away
         turned_away[status] = turned_away.get(status, 0) + 1

@@ -87,6 +87,7 @@ class Request:
         "held_s",
         "lost",
         "number",
+        "offered",
         "queue",
         "relayed",
         "request_id",
@@ -105,6 +106,8 @@ class Request:
         self.driver = driver
         self.number = 0
         """Its running number; set by the dispatcher."""
+        self.offered = 0
+        """Replicas that it could have been sent to when the policy was asked last."""
         self.lost = False
         """Whether it must miss its objective, wherever it goes."""
         self.state = State.ARRIVED
@@ -138,6 +141,7 @@ class Attempt:
     """One try of one request on one replica."""
 
     __slots__ = (
+        "decision",
         "expected_s",
         "heard_s",
         "is_retry",
@@ -157,6 +161,8 @@ class Attempt:
         self.request = request
         self.replica = replica
         self.started_s = started_s
+        self.decision = -1
+        """The running number by which the decision for it is kept."""
         self.output_tokens = 0
         """Tokens streamed so far."""
         self.reports = 0

@@ -7,6 +7,7 @@ from random import Random
 from policies.base import RequestFacts
 from policies.round_robin import RoundRobin
 from router.core.actions import Send
+from router.core.decisions import Decisions
 from router.core.dispatcher import Dispatcher
 from router.core.fleet import FleetState
 from router.core.request import Request
@@ -25,7 +26,9 @@ class FakeRouter:
         self.numbers = Traffic()
         self.fleet = FleetState()
         self.telemetry = Telemetry(self.now)
-        self.dispatcher = Dispatcher(self.fleet, RoundRobin(), Random(1), self.telemetry)
+        self.dispatcher = Dispatcher(
+            self.fleet, RoundRobin(), Random(1), self.telemetry, decisions=Decisions()
+        )
         for name in replicas:
             self.join(name, models)
 
