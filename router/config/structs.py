@@ -202,6 +202,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     """The request header that tells whose a request is, such as x-tenant. Tenants take turns in
     the queue. Left empty, all requests are one tenant's."""
 
+    decision_header: bool = False
+    """true: each answer tells in the header x-pointsman-decision why it comes from the replica that
+    it comes from; false: only answers to requests with the header x-pointsman-explain."""
+
     isolate_tenants: bool = True
     """true: no request is sent to a replica for what another tenant's prompts left in its cache:
     by the time that takes one could tell what others ask. false: tenants share caches."""

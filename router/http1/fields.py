@@ -88,13 +88,17 @@ def without(lines: bytes, spans: list[tuple[int, int]]) -> bytes:
     return b"".join(pieces)
 
 
+def without_field(lines: bytes, name: bytes) -> bytes:
+    """``lines`` less all fields called ``name``."""
+    return without(lines, [match.span() for match in _field(name).finditer(lines)])
+
+
 def without_named(lines: bytes, connection: bytes) -> bytes:
     """``lines`` less the fields that the ``Connection`` value names (RFC 9110 §7.6.1)."""
     for token in connection.lower().split(b","):
         name = token.strip(b" \t")
         if name not in {b"close", b"keep-alive", b""} and name not in END_TO_END:
-            spans = [match.span() for match in _field(name).finditer(lines)]
-            lines = without(lines, spans)
+            lines = without_field(lines, name)
     return lines
 
 

@@ -17,6 +17,7 @@ from router.continuation.resume import Resume
 from router.core.request import Failure, Request
 from router.proxy.answers import Answer
 from router.proxy.continuing import CONTINUED, ENDED, FAILED, GONE
+from router.proxy.decision_line import decision_line
 from router.proxy.forwarding import answer_head, forwarded_head
 from router.proxy.relay import Relay, stream_to_client, way_to_client
 from router.proxy.tapped import TappedRelay
@@ -203,6 +204,8 @@ class Exchange:
         if until_close:
             self._close_after = True
         lines = self._connection_line()
+        if known.terms.explained:
+            lines += decision_line(plane.dispatcher.decisions, attempt)
         begin = answer_head(head, framing, attempt.replica.name, self._request_id, lines)
         if answer is not None:
             return self._stream(answer, attempt, begin, head.body)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from router.http1.fields import without_field
 from router.http1.memory import HeadMemory
 from router.http1.request import RequestHead, parse_request_head
 from router.http1.response import ResponseHead, parse_response_head
-from router.proxy.terms import read_terms
+from router.proxy.terms import EXPLAIN_FIELD, read_terms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -53,9 +54,10 @@ class RequestHeads(HeadMemory[KnownRequest]):
         routes: The paths that are forwarded.
         tenant_field: The field that says whose a request is, in lower case; None: there is none.
         classes: The classes of objectives that a request may name.
+        explained: Whether all answers are to be explained, asked for or not.
     """
 
-    __slots__ = ("_classes", "_routes", "_tenant_field")
+    __slots__ = ("_classes", "_explained", "_routes", "_tenant_field")
 
     def __init__(
         self,
@@ -63,11 +65,13 @@ class RequestHeads(HeadMemory[KnownRequest]):
         *,
         tenant_field: bytes | None = None,
         classes: Collection[str] = (),
+        explained: bool = False,
     ) -> None:
         super().__init__(self._read, MAX_HEADS)
         self._routes = routes
         self._tenant_field = tenant_field
         self._classes = classes
+        self._explained = explained
 
     def _read(self, block: bytes) -> tuple[KnownRequest, int | None]:
         head = parse_request_head(block)
@@ -85,10 +89,10 @@ class RequestHeads(HeadMemory[KnownRequest]):
             % (
                 head.method,
                 head.target,
-                head.lines,
+                without_field(head.lines, EXPLAIN_FIELD),
                 b"" if head.forwarded_proto else b"\r\nX-Forwarded-Proto: http",
             ),
-            terms=read_terms(head, self._tenant_field, self._classes),
+            terms=read_terms(head, self._tenant_field, self._classes, explained=self._explained),
         )
         return known, head.length
 

@@ -77,6 +77,7 @@ class DataPlane:
             Routes(config.forward_paths),
             tenant_field=config.tenant_header.lower().encode() or None,
             classes=objectives.classes,
+            explained=config.decision_header,
         )
         self._rng = rng
         self._loop = loop

@@ -19,6 +19,9 @@ DEADLINE_FIELD: Final = b"x-request-deadline-ms"
 SLO_FIELD: Final = b"x-pointsman-slo"
 """The class of objectives that the request wants to be held to."""
 
+EXPLAIN_FIELD: Final = b"x-pointsman-explain"
+"""The answer is to tell why it comes from the replica that it comes from, whatever the value."""
+
 _MILLISECONDS = re.compile(rb"[0-9]{1,12}(?:\.[0-9]{1,6})?")
 
 
@@ -41,12 +44,19 @@ class Terms:
     slo_class: str | None = None
     """The class of objectives that it names."""
 
+    explained: bool = False
+    """Whether the answer is to tell why it comes from the replica that it comes from."""
+
     fault: str | None = None
     """What is wrong with them; None: nothing. The request is to be refused with it."""
 
 
 def read_terms(
-    head: RequestHead, tenant_field: bytes | None = None, classes: Collection[str] = ()
+    head: RequestHead,
+    tenant_field: bytes | None = None,
+    classes: Collection[str] = (),
+    *,
+    explained: bool = False,
 ) -> Terms:
     """Read what a head says; what is wrong with it is told by :attr:`Terms.fault`.
 
@@ -56,12 +66,14 @@ def read_terms(
         head: The head.
         tenant_field: The field that says whose a request is; None: there is none.
         classes: The classes of objectives that there are.
+        explained: Whether all answers are to be explained, asked for or not.
     """
     try:
         return Terms(
             deadline_s=_deadline_s(head.field(DEADLINE_FIELD)),
             tenant=_text(head.field(tenant_field)) if tenant_field is not None else None,
             slo_class=_slo_class(_text(head.field(SLO_FIELD)), classes),
+            explained=explained or head.field(EXPLAIN_FIELD) is not None,
         )
     except MalformedFieldError as error:
         return Terms(fault=str(error))

@@ -6,6 +6,7 @@ from random import Random
 
 from policies.base import Choice
 from router.config.structs import Config, ContinuationConfig
+from router.core.decisions import Decisions
 from router.core.dispatcher import Dispatcher
 from router.core.fleet import FleetState
 from router.proxy.plane import DataPlane
@@ -94,7 +95,9 @@ class House:
         self.loop = Loop()
         self.fleet = FleetState()
         self.ends = Ends()
-        self.dispatcher = Dispatcher(self.fleet, First(), Random(0), self.ends)
+        self.dispatcher = Dispatcher(
+            self.fleet, First(), Random(0), self.ends, decisions=Decisions()
+        )
         continuation = ContinuationConfig(enabled=continues)
         config = Config(continuation=continuation, **config)
         self.plane = DataPlane(config, self.dispatcher, Random(1), self.loop)
