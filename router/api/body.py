@@ -14,10 +14,10 @@ import msgspec
 
 from policies.base import RequestFacts
 from router.api.prefix import root
-from router.api.prompt import ABSENT, BYTES_PER_TOKEN, NO_PREFIX, in_order, prefix_of, tokens_of
+from router.api.prompt import ABSENT, BYTES_PER_TOKEN, in_order, read_prompt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class MalformedBodyError(ValueError):
@@ -45,7 +45,7 @@ class Reading(msgspec.Struct, frozen=True):
 USUAL = Reading()
 
 
-class JsonBody(msgspec.Struct):
+class JsonBody(msgspec.Struct, gc=False):
     """The fields of a request that the router looks at; prompts and nested values stay raw."""
 
     model: str | None = None
@@ -114,29 +114,48 @@ def understand_json(
     if body.n is not None:
         choices = max(1, _whole(body.n) or 1)
         limit = None if limit is None else limit * choices
-    parts = in_order((body.instructions, body.system), body.tools, _conversation(body))
-    bytes_per_token = reading.bytes_per_token(body.model)
-    prefix = NO_PREFIX
-    if reading.prefixes:
-        prefix = prefix_of(parts, lambda: _root(body, tenant), bytes_per_token)
+    prompt_tokens, prefix, block_tokens = read_prompt(
+        _parts(body),
+        (lambda: _root(body, tenant)) if reading.prefixes else None,
+        reading.bytes_per_token(body.model),
+    )
     return RequestFacts(
         model=body.model,
-        prompt_tokens=tokens_of(parts, bytes_per_token),
+        prompt_tokens=prompt_tokens,
         max_output_tokens=limit,
         session=session or body.session_id or body.prompt_cache_key or body.user,
         priority=0 if body.priority is None else _whole(body.priority) or 0,
         streamed=body.stream is True,
         choices=choices,
         tenant=tenant,
-        prefix=prefix.keys,
-        prefix_block_tokens=prefix.block_tokens,
+        prefix=prefix,
+        prefix_block_tokens=block_tokens,
     )
 
 
-def _conversation(body: JsonBody) -> tuple[msgspec.Raw, ...]:
-    return (
+def _parts(body: JsonBody) -> Sequence[bytes | msgspec.Raw]:
+    """What a model reads of it, in order."""
+    prompt, system, tools = body.prompt, body.system, body.tools
+    # Nearly all requests are a list of messages and nothing else.
+    if (
+        prompt
+        is system
+        is tools
+        is body.instructions
+        is body.input
+        is body.inputs
+        is body.input_ids
+        is body.token_ids
+        is body.text
+        is body.query
+        is body.documents
+        is ABSENT
+        is not body.messages
+    ):
+        return (body.messages,)
+    conversation = (
         body.messages,
-        body.prompt,
+        prompt,
         body.input,
         body.inputs,
         body.input_ids,
@@ -145,20 +164,20 @@ def _conversation(body: JsonBody) -> tuple[msgspec.Raw, ...]:
         body.query,
         body.documents,
     )
+    return in_order((body.instructions, system), tools, conversation)
 
 
 def _root(body: JsonBody, tenant: str | None) -> int:
     """What tells caches apart beside the text: who asks, which weights, and which template."""
-    return root(
-        tenant,
-        body.model,
-        body.cache_salt,
-        body.extra_key,
-        body.lora_path,
+    salt, extra, lora = body.cache_salt, body.extra_key, body.lora_path
+    template, values, effort = (
         body.chat_template,
         body.chat_template_kwargs,
         body.reasoning_effort,
     )
+    if salt is extra is lora is template is values is effort is ABSENT:
+        return root(tenant, body.model)
+    return root(tenant, body.model, salt, extra, lora, template, values, effort)
 
 
 def with_model(body: bytes, model: str) -> bytes:

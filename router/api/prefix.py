@@ -8,6 +8,7 @@ ends, but equal bytes are equal tokens.
 from __future__ import annotations
 
 from array import array
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from xxhash import xxh3_64_intdigest
@@ -31,6 +32,9 @@ STEPS_PER_BLOCK = BLOCK_IDS // STEP_IDS
 MAX_BLOCKS = 8192
 """Blocks of one prompt that get keys; two million tokens."""
 
+_MOST_KNOWN = 256
+"""Names up to this length have their roots remembered: clients make them up."""
+
 
 def root(
     tenant: str | None, model: str | None, cache_salt: bytes | Raw = b"", *others: bytes | Raw
@@ -43,9 +47,18 @@ def root(
         cache_salt: vLLM's field of that name, as JSON.
         others: Whatever else makes other tokens of the same text, or other KV of the same tokens.
     """
-    whose = (tenant or "").encode()
-    which = (model or "").encode(errors="surrogatepass")
-    return xxh3_64_intdigest(b"\0".join((whose, which, cache_salt, *others)).rstrip(b"\0"))
+    if cache_salt or others or len(tenant or "") > _MOST_KNOWN or len(model or "") > _MOST_KNOWN:
+        return _hash_root(tenant, model, cache_salt, *others)
+    return _known_root(tenant, model)
+
+
+def _hash_root(tenant: str | None, model: str | None, *others: bytes | Raw) -> int:
+    whose = f"{tenant or ''}\0{model or ''}".encode(errors="surrogatepass")
+    return xxh3_64_intdigest(b"\0".join((whose, *others)).rstrip(b"\0"))
+
+
+# Requests for the same few models come again and again.
+_known_root = lru_cache(256)(_hash_root)
 
 
 def text_keys(text: memoryview, key: int) -> tuple[int, ...]:
@@ -55,11 +68,13 @@ def text_keys(text: memoryview, key: int) -> tuple[int, ...]:
         text: What the model reads, in its order.
         key: The :func:`root`.
     """
-    blocks = min((len(text) - 1) // BLOCK_BYTES, MAX_BLOCKS)
-    keys = []
-    for at in range(0, blocks * BLOCK_BYTES, BLOCK_BYTES):
-        key = xxh3_64_intdigest(text[at : at + BLOCK_BYTES], key)
+    end = (len(text) - 1) // BLOCK_BYTES * BLOCK_BYTES
+    end = min(end, MAX_BLOCKS * BLOCK_BYTES)
+    keys, digest, at = [], xxh3_64_intdigest, 0
+    while at < end:
+        key = digest(text[at : at + BLOCK_BYTES], key)
         keys.append(key)
+        at += BLOCK_BYTES
     return tuple(keys)
 
 
@@ -84,8 +99,8 @@ def id_steps(ids: Sequence[int], key: int) -> list[int]:
     """
     packed = memoryview(array("I", ids)).cast("B")
     width = len(packed) // len(ids) * STEP_IDS if ids else 1
-    steps = []
+    steps, digest = [], xxh3_64_intdigest
     for at in range(0, len(packed) - width + 1, width):
-        key = xxh3_64_intdigest(packed[at : at + width], key)
+        key = digest(packed[at : at + width], key)
         steps.append(key)
     return steps

@@ -7,7 +7,7 @@ templates: the system message, the tools, the conversation.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,20 +26,12 @@ _SYSTEM_FIRST = re.compile(rb'\[\s*+\{\s*+"role"\s*+:\s*+"(?:system|developer)"'
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _IDS = msgspec.json.Decoder(list[int])
 _NESTED_IDS = msgspec.json.Decoder(tuple[list[int]])
+_QUOTE, _BRACKET, _BRACE = b'"[{'
+_CLOSING, _SPACES = b']"', b" \t\r\n"
 _MAX_CLOSING = 64
+_NOTHING = memoryview(b"")
 _NO_SYSTEM = (ABSENT, ABSENT)
 _NO_TOOLS = frozenset({b"null", b"[]"})
-
-
-class Prefix(NamedTuple):
-    """The beginning of a prompt, in blocks."""
-
-    keys: tuple[int, ...]
-    block_tokens: int
-    """Prompt tokens in one block; for text an estimate."""
-
-
-NO_PREFIX = Prefix((), 0)
 
 
 def in_order(
@@ -64,46 +56,59 @@ def in_order(
     return parts + following
 
 
-def tokens_of(parts: Sequence[bytes | msgspec.Raw], bytes_per_token: float) -> int:
-    """Estimated prompt tokens; exact for token ids."""
-    tokens = 0
-    for part in parts:
-        text = memoryview(part)
-        if _TOKEN_IDS.match(text):
-            tokens += bytes(text).count(b",") + 1
-        else:
-            tokens += int(len(text) / bytes_per_token)
-    return tokens
+def read_prompt(
+    parts: Sequence[bytes | msgspec.Raw],
+    root: Callable[[], int] | None,
+    bytes_per_token: float,
+) -> tuple[int, tuple[int, ...], int]:
+    """Measure a prompt, and give its beginning keys.
 
-
-def prefix_of(
-    parts: Sequence[bytes | msgspec.Raw], root: Callable[[], int], bytes_per_token: float
-) -> Prefix:
-    """The keys of a prompt, by token ids where it is made of them, else by text.
-
-    Several prompts of token ids in one request have no common beginning and get no keys.
+    Keys go by token ids where a prompt is made of them, else by text. Several prompts of token ids
+    in one request have no common beginning and get none.
 
     Args:
         parts: What the model reads, as :func:`in_order` gives it.
-        root: Makes the key before the first block.
+        root: Makes the key before the first block; None: no keys are wanted.
         bytes_per_token: Estimate for text.
+
+    Returns:
+        Estimated prompt tokens, exact for token ids; the keys; and the prompt tokens in one block
+        of these, for text an estimate, 0 where the prompt is too short for any.
     """
-    text = memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
-    if len(text) <= BLOCK_IDS:
-        return NO_PREFIX
-    if _TOKEN_IDS.match(memoryview(parts[-1])):
-        ids = _token_ids(parts[-1]) if len(parts) == 1 else None
-        return NO_PREFIX if ids is None else Prefix(id_keys(ids, root()), BLOCK_IDS)
+    tokens, of_ids, text = 0, False, _NOTHING
+    for part in parts:
+        text = memoryview(part)
+        of_ids = _of_ids(text)
+        tokens += bytes(text).count(b",") + 1 if of_ids else int(len(text) / bytes_per_token)
+    if root is None:
+        return tokens, (), 0
+    if of_ids:
+        ids = _token_ids(parts[0]) if len(parts) == 1 and len(text) > BLOCK_IDS else None
+        return (tokens, (), 0) if ids is None else (tokens, id_keys(ids, root()), BLOCK_IDS)
+    if len(parts) > 1:
+        text = memoryview(b"".join(parts))
     if len(text) <= BLOCK_BYTES:
-        return NO_PREFIX
+        return tokens, (), 0
     keys = text_keys(text[: len(text) - _closing(text)], root())
-    return Prefix(keys, max(1, round(BLOCK_BYTES / bytes_per_token)))
+    return tokens, keys, max(1, round(BLOCK_BYTES / bytes_per_token))
+
+
+def _of_ids(text: memoryview) -> bool:
+    """Whether a value is token ids, in lists or not."""
+    # Nearly all strings and lists of messages are told by their first bytes, which costs less.
+    if len(text) > 1 and (text[0] == _QUOTE or (text[0] == _BRACKET and text[1] == _BRACE)):
+        return False
+    return _TOKEN_IDS.match(text) is not None
 
 
 def _closing(text: memoryview) -> int:
     """How many bytes at the end close a list or a string, and would be others if it went on."""
+    if text[-1] not in _CLOSING:
+        return 0
+    if text[-2] not in _SPACES:
+        return 1
     end = bytes(text[-_MAX_CLOSING:])
-    return len(end) - len(end[:-1].rstrip(b" \t\r\n")) if end[-1:] in {b"]", b'"'} else 0
+    return len(end) - len(end[:-1].rstrip(_SPACES))
 
 
 def _split_first(messages: bytes) -> tuple[bytes, bytes]:
