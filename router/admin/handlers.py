@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
 from aiohttp import web
 
 from router import __version__
+from router.admin.answers import error_answer, json_answer
+from router.admin.explain import explain_routes
 from router.telemetry.metrics import Metrics
 from router.telemetry.page import write_page
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from router.telemetry.status import Status
 
-_PATHS = "/metrics, /fleet and /health"
+_PATHS = "/metrics, /fleet, /health, /explain and /explain/REQUEST-ID"
 
 
 def make_app(status: Status) -> web.Application:
@@ -32,14 +33,19 @@ def make_app(status: Status) -> web.Application:
         return web.Response(body=page, headers={"Content-Type": kind})
 
     async def fleet(_: web.Request) -> web.Response:
-        return _json(fleet_page(status))
+        return json_answer(fleet_page(status))
 
     async def health(_: web.Request) -> web.Response:
-        return _json({"status": "ok"})
+        return json_answer({"status": "ok"})
 
     app = web.Application(middlewares=[errors_as_json])
     app.add_routes(
-        [web.get("/metrics", metrics), web.get("/fleet", fleet), web.get("/health", health)]
+        [
+            web.get("/metrics", metrics),
+            web.get("/fleet", fleet),
+            web.get("/health", health),
+            *explain_routes(status),
+        ]
     )
     return app
 
@@ -83,21 +89,13 @@ async def errors_as_json(
 
 
 def _error(request: web.Request, error: web.HTTPException) -> web.Response:
-    if error.status == 404:
+    if isinstance(error, web.HTTPNotFound):
         message = f"The admin plane has no {request.path}; it serves {_PATHS}."
-        code = "path_not_found"
-    elif error.status == 405:
-        message = f"{request.path} answers GET only."
-        code = "method_not_allowed"
-    else:
-        message, code = f"{error.reason}.", "bad_request"
-    detail = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-    response = _json({"error": detail}, error.status)
-    if "Allow" in error.headers:
-        response.headers["Allow"] = error.headers["Allow"]
-    return response
-
-
-def _json(value: object, status: int = 200) -> web.Response:
-    body = msgspec.json.encode(value)
-    return web.Response(body=body, status=status, content_type="application/json")
+        return error_answer(404, "path_not_found", message)
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = " and ".join(sorted(error.allowed_methods - {"HEAD"}))
+        message = f"{request.path} answers {allowed} only."
+        answer = error_answer(405, "method_not_allowed", message)
+        answer.headers["Allow"] = error.headers["Allow"]
+        return answer
+    return error_answer(error.status, "bad_request", f"{error.reason}.")

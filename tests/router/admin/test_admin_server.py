@@ -106,7 +106,8 @@ async def test_an_unknown_path_is_an_error_in_json(get):
     assert (status, headers["Content-Type"]) == (404, "application/json")
     assert msgspec.json.decode(body) == {
         "error": {
-            "message": "The admin plane has no /v1/models; it serves /metrics, /fleet and /health.",
+            "message": "The admin plane has no /v1/models; it serves /metrics, /fleet, /health, "
+            "/explain and /explain/REQUEST-ID.",
             "type": "invalid_request_error",
             "param": None,
             "code": "path_not_found",

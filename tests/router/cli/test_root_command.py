@@ -181,7 +181,16 @@ def test_help_imports_no_command_to_list_it():
     out, imported = imported_by("--help")
     listed = out.partition("Commands:")[2].splitlines()
     names = {line.split()[0] for line in listed if line.startswith("  ") and line[2] not in " `"}
-    assert names == {"config", "policies", "replay", "replica", "serve", "simulate", "trial"}
+    assert names == {
+        "config",
+        "explain",
+        "policies",
+        "replay",
+        "replica",
+        "serve",
+        "simulate",
+        "trial",
+    }
     assert "cannot be loaded" not in out
     assert imported == ["importlib.metadata"]
 
