@@ -11,6 +11,7 @@ from router.addresses import parse_address
 from router.admin.server import AdminServer
 from router.core.decisions import Decisions
 from router.core.dispatcher import Dispatcher, Limits
+from router.core.drain import DrainSettings
 from router.core.fleet import FleetState
 from router.core.fleet_health import FleetHealth
 from router.core.health import HealthSettings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from router.config.structs import Config, HoldConfig
+    from router.core.actions import Actions
     from router.core.replica import Replica
     from router.core.sample import Sample
     from router.telemetry.status import Traffic
@@ -60,7 +62,10 @@ class App:
             policy,
             Random(config.seed),
             self.telemetry,
-            Limits(retry=RetrySettings(max_attempts=config.limits.max_attempts)),
+            Limits(
+                retry=RetrySettings(max_attempts=config.limits.max_attempts),
+                drain=DrainSettings(min_ready=config.drain.min_ready),
+            ),
             hold=hold_limits(config.hold),
             decisions=Decisions(),
         )
@@ -102,6 +107,10 @@ class App:
         self._listeners.close()
         await self.plane.stop(grace_s)
         await self._open.aclose()
+
+    def perform(self, actions: Actions) -> None:
+        """Do what the dispatcher asks."""
+        self.plane.perform(actions)
 
     def traffic(self) -> Traffic:
         """The data plane's gauges and counters."""

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from router import __version__
 from router.admin.answers import error_answer, json_answer
+from router.admin.draining import drain_routes
 from router.admin.explain import explain_routes
 from router.telemetry.metrics import Metrics
 from router.telemetry.page import write_page
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from router.telemetry.status import Status
 
-_PATHS = "/metrics, /fleet, /health, /explain and /explain/REQUEST-ID"
+_PATHS = (
+    "/metrics, /fleet, /health, /explain and /explain/REQUEST-ID, and POST /drain/REPLICA and"
+    " /undrain/REPLICA"
+)
 
 
 def make_app(status: Status) -> web.Application:
@@ -45,6 +49,7 @@ def make_app(status: Status) -> web.Application:
             web.get("/fleet", fleet),
             web.get("/health", health),
             *explain_routes(status),
+            *drain_routes(status),
         ]
     )
     return app

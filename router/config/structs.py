@@ -128,6 +128,13 @@ class HoldConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     """So long a request waits when no replica can serve it, before it gets 503; 0: not at all."""
 
 
+class DrainConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """What `pointsman drain` must leave."""
+
+    min_ready: Count = 1
+    """Replicas that stay in service, unless the drain is forced."""
+
+
 class LimitsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Bounds on what clients and replicas may do."""
 
@@ -197,6 +204,9 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
     hold: HoldConfig = HoldConfig()
     """Requests that wait in the router for a better moment, the most urgent first."""
+
+    drain: DrainConfig = DrainConfig()
+    """What `pointsman drain` must leave."""
 
     tenant_header: str = ""
     """The request header that tells whose a request is, such as x-tenant. Tenants take turns in

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from router.core.actions import Actions
     from router.core.dispatcher import Dispatcher
     from router.core.fleet import FleetState
     from router.telemetry.telemetry import Telemetry
@@ -80,6 +81,9 @@ class Status(Protocol):
 
     def now(self) -> float:
         """The time, in monotonic seconds; the clock that the dispatcher is driven by."""
+
+    def perform(self, actions: Actions) -> None:
+        """Do what the dispatcher asks."""
 
     def traffic(self) -> Traffic:
         """The data plane's gauges and counters."""

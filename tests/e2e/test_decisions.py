@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import sys
-from pathlib import Path
 
 from tests.e2e.marks import e2e
+from tests.fakes.command import pointsman
 from tests.fakes.raw_client import raw_client, request
-from tests.fakes.raw_connection import DEADLINE_S
 
 pytestmark = e2e("decisions")
 
@@ -52,20 +49,12 @@ async def test_a_class_of_objectives_is_taken_or_refused(router, replicas):
     assert sum(len(replica.requests) for replica in replicas) == 1
 
 
-async def pointsman(*arguments):
-    command = str(Path(sys.executable).parent / "pointsman")
-    process = await asyncio.create_subprocess_exec(
-        command, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
-    return process.returncode, " ".join(out.decode().split()), err.decode()
-
-
 async def test_a_request_is_explained_by_the_command(router, replicas):
     answer = await ask(router, "X-Request-Id: this-one", "X-Pointsman-Explain: 1")
     chosen = answer.value("x-pointsman-replica").decode()
     status, out, err = await pointsman("explain", "this-one", "--admin", router.admin_url)
     assert (status, err) == (0, "")
+    out = " ".join(out.split())
     assert out.startswith("this-one, model m, 3 prompt tokens, attempt 1 20")
     assert f"sent to {chosen}; candidates: 2; reason: " in out
     assert f"{chosen} * " in out

@@ -183,6 +183,7 @@ def test_help_imports_no_command_to_list_it():
     names = {line.split()[0] for line in listed if line.startswith("  ") and line[2] not in " `"}
     assert names == {
         "config",
+        "drain",
         "explain",
         "policies",
         "replay",
@@ -190,6 +191,7 @@ def test_help_imports_no_command_to_list_it():
         "serve",
         "simulate",
         "trial",
+        "undrain",
     }
     assert "cannot be loaded" not in out
     assert imported == ["importlib.metadata"]
