@@ -192,12 +192,12 @@ class PrefixIndex:
         holder = self._holders.get(replica)
         if holder is None:
             return
-        if holder.running:
-            clock = min(clock, next(iter(holder.running)))
+        clock = min(clock, next(iter(holder.running)) if holder.running else self.clock)
         while holder.leases and holder.end.newer.used < clock:
             oldest = holder.end.newer
             if oldest.told:
-                holder.use(oldest.run, self.clock, told=True)
+                for run in oldest.run.lineage():
+                    holder.use(run, self.clock, told=True)
             else:
                 self._drop(holder, oldest.run)
 

@@ -6,7 +6,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 RUN_BYTES = 300
 """About what a run takes beside its keys, with its lease and its places in tables."""
@@ -72,6 +72,13 @@ class Run:
         for child in tail.children or ():
             child.parent = tail
         return tail
+
+    def lineage(self) -> Iterator[Run]:
+        """Itself, and what it continues, up to the beginning of prompts."""
+        run: Run | None = self
+        while run is not None:
+            yield run
+            run = run.parent
 
     def leave(self) -> None:
         """Be no child of its parent any more."""

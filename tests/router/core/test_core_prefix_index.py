@@ -52,12 +52,13 @@ class NaiveCache:
             self.drop(held)
 
     def retire(self, clock, now):
-        for held in [held for held, used in self.used.items() if used < clock]:
-            if held in self.told:
-                self.used[held] = now
-                self.used.move_to_end(held)
-            else:
-                self.drop(held)
+        while self.used and self.used[oldest := next(iter(self.used))] < clock:
+            if oldest not in self.told:
+                self.drop(oldest)
+                continue
+            for end in range(len(oldest), 0, -1):
+                self.used[oldest[:end]] = now
+                self.used.move_to_end(oldest[:end])
 
     def match(self, text):
         depth = 0
@@ -121,7 +122,8 @@ class AgainstNaiveCaches(RuleBasedStateMachine):
         clock = max(0, self.index.clock - ago)
         self.index.retire(replica, clock)
         cache = self.cache(replica)
-        cache.retire(min([clock, *(sent for sent, _ in cache.running)]), self.index.clock)
+        now = self.index.clock
+        cache.retire(min([clock, now, *(sent for sent, _ in cache.running)]), now)
 
     @rule(replica=replicas, blocks=st.none() | st.integers(0, 25), spare=st.integers(0, BLOCK - 1))
     def capacity(self, replica, blocks, spare):
@@ -179,7 +181,7 @@ def check(index):
 
 
 TestAgainstNaiveCaches = AgainstNaiveCaches.TestCase
-TestAgainstNaiveCaches.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestAgainstNaiveCaches.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
 @given(
@@ -236,6 +238,16 @@ def test_a_replica_that_comes_back_is_followed_still_until_it_is_not():
     index.retire("a", index.clock)
     assert index.match((2,), BLOCK) == {"a": BLOCK}
     assert index.match((3,), BLOCK) == {}
+
+
+def test_what_a_replica_told_of_outlives_any_time():
+    index = PrefixIndex()
+    index.sent("a", (1,), BLOCK)
+    index.stored("a", (2,), BLOCK)
+    index.sent("a", (3,), BLOCK)
+    index.retire("a", 10**9)
+    assert index.match((1,), BLOCK) == {}
+    assert index.match((2,), BLOCK) == index.match((3,), BLOCK) == {"a": BLOCK}
 
 
 def test_a_replica_that_joins_gets_the_place_of_one_that_left():
