@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from router.core.replica import Replica
     from router.core.retry import RetryBudget
 
+# To look up a member of an enumeration takes Python 3.11 as long as calling a method.
+_HELD, _SENT = State.HELD, State.SENT
+
 
 class Observer(Protocol):
     """Who wants to know how requests end, and how replicas fare."""
@@ -103,8 +106,8 @@ class Books:
         request.attempt = attempt
         request.attempts += 1
         request.tried = (*request.tried, replica)
-        held_s = now - request.held_s if request.state is State.HELD else 0.0
-        request.state = State.SENT
+        held_s = now - request.held_s if request.state is _HELD else 0.0
+        request.state = _SENT
         self.counters.attempts += 1
         facts = request.facts
         health = self._fleet.health

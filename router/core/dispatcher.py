@@ -46,6 +46,9 @@ LOOK_AGAIN_S = 0.05
 NOT_RELAYED_FROM = 400
 """Statuses from here on are weighed before anything is relayed."""
 
+# To look up a member of an enumeration takes Python 3.11 as long as calling a method.
+_DONE, _RELAYING = State.DONE, State.RELAYING
+
 
 @dataclass(slots=True)
 class Limits:
@@ -119,7 +122,7 @@ class Dispatcher:
     def request_arrived(self, request: Request, now: float) -> Actions:
         """A request is complete and wants a replica."""
         self._books.arrived(request)
-        if self.waiting.held:
+        if self.waiting.count and self.waiting.held:
             if not self.fleet.candidates(request.facts.model):
                 return self._unserved(request, now)
             return [*self.waiting.hold(request, None, now), *self._release(now)]
@@ -154,7 +157,7 @@ class Dispatcher:
         if not request.relayed:
             request.relayed = True
             request.status = status
-        request.state = State.RELAYING
+        request.state = _RELAYING
         return ()
 
     def progress(self, attempt: Attempt, tokens: int, now: float) -> Actions:
@@ -188,12 +191,14 @@ class Dispatcher:
         """The answer was relayed to its end."""
         request, replica = attempt.request, attempt.replica
         status = request.status or 0
+        if request.first_byte_s is None:  # an answer in one piece, of which nobody told before
+            request.first_byte_s = now
         self._books.close(attempt, now, str(status), whole=True)
         replica.silence.heard(now)
         if status < NOT_RELAYED_FROM:
             health = self.fleet.health
             self._note(health.answered(replica.health, status, attempt.started_s, now))
-        self._books.end(request, State.DONE, now, replica)
+        self._books.end(request, _DONE, now, replica)
         return self._release(now)
 
     def attempt_failed(self, attempt: Attempt, failure: Failure, now: float) -> Actions:
@@ -249,7 +254,7 @@ class Dispatcher:
         self._books.close(attempt, now, State.GONE.value)
         self.fleet.health.left(attempt.replica.health, attempt.started_s)
         self._books.end(request, State.GONE, now, attempt.replica)
-        return (Cancel(attempt),)
+        return (Cancel(attempt), *self._release(now))
 
     def client_paused(self, attempt: Attempt, now: float, *, paused: bool) -> None:
         """The client of a stream stopped reading, or reads on: silence is not the replica's."""
@@ -351,7 +356,7 @@ class Dispatcher:
         for found in self._watching.slow(now):
             slow = self.fleet.replicas[found.replica].health
             self._note(health.slowed(slow, found.weight, found.detail, now, eject=found.eject))
-        if self.waiting:
+        if self.waiting.count:
             actions.extend(self.waiting.expire(now))
             actions.extend(self._release(now))
         return actions
@@ -360,7 +365,7 @@ class Dispatcher:
 
     def _release(self, now: float) -> Actions:
         self._looked_s = now
-        return self.waiting.release(now) if self.waiting else ()
+        return self.waiting.release(now) if self.waiting.count else ()
 
     def _note(self, change: Transition | None) -> None:
         """A replica's health changed: whom to offer is to be found out anew."""
@@ -393,6 +398,10 @@ class Dispatcher:
         return self._go_on(request, verdict, replica, now)
 
     def _go_on(self, request: Request, verdict: Verdict, last: Replica, now: float) -> Actions:
+        """What becomes of a request that lost its replica, and of those who find room there."""
+        return [*self._next_of(request, verdict, last, now), *self._release(now)]
+
+    def _next_of(self, request: Request, verdict: Verdict, last: Replica, now: float) -> Actions:
         if verdict.then is Next.ELSEWHERE:
             choice = self._placement.place(request, now)
             if choice is not None:

@@ -16,17 +16,20 @@ class FailureWindow:
         span_s: How far it looks back, to within one bucket.
     """
 
-    __slots__ = ("_bucket", "_failed", "_total", "_width_s")
+    __slots__ = ("_bucket", "_failed", "_total", "_turn_s", "_width_s")
 
     def __init__(self, span_s: float) -> None:
         self._width_s = span_s / BUCKETS
         self._bucket = 0
+        self._turn_s = self._width_s
+        """When the bucket is full."""
         self._total = [0] * BUCKETS
         self._failed = [0] * BUCKETS
 
     def add(self, now: float, *, failed: bool) -> None:
         """An attempt ended at ``now``."""
-        self._turn(now)
+        if now >= self._turn_s:
+            self._turn(now)
         place = self._bucket % BUCKETS
         self._total[place] += 1
         self._failed[place] += failed
@@ -49,3 +52,4 @@ class FailureWindow:
         for place in range(bucket - min(passed, BUCKETS) + 1, bucket + 1):
             self._total[place % BUCKETS] = self._failed[place % BUCKETS] = 0
         self._bucket = bucket
+        self._turn_s = (bucket + 1) * self._width_s

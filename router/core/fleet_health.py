@@ -113,6 +113,8 @@ class FleetHealth:
             counts: False once a request has counted against a replica: a failure of one that
                 breaks whatever it meets says no more of the next.
         """
+        if status < 400:
+            return self._note(health.succeeded(sent_s, now))
         outcome = outcome_of_status(status)
         if outcome is Outcome.FAILURE:
             return self.failed(health, sent_s, now, counts=counts)
@@ -120,7 +122,7 @@ class FleetHealth:
             health.pushed_back(retry_after_s, now)
             self._busy_until_s = max(self._busy_until_s, health.busy_until_s)
             return None
-        if status >= 400 and health.probing:
+        if health.probing:
             # The API server can refuse a request while its engine is dead.
             health.probe_abandoned(sent_s)
             return None

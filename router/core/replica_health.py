@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 PANIC_WEIGHT: Final = 0.5
 """Weight of a replica that is used although it is out of service."""
 
+# To look up a member of an enumeration takes Python 3.11 as long as calling a method.
+_HALF_OPEN: Final = Health.HALF_OPEN
+
 
 class ReplicaHealth:
     """What is known of the health of one replica.
@@ -118,7 +121,7 @@ class ReplicaHealth:
     @property
     def probing(self) -> bool:
         """Whether it waits for a live request to prove itself by, or has one."""
-        return self._phase is Health.HALF_OPEN and not self.draining
+        return self._phase is _HALF_OPEN and not self.draining
 
     @property
     def stalled(self) -> bool:
@@ -172,7 +175,7 @@ class ReplicaHealth:
         """An attempt sent at ``sent_s`` ended well."""
         if sent_s < self._proves_from_s:
             return None
-        if self._phase is Health.HALF_OPEN:
+        if self._phase is _HALF_OPEN:
             return self._passed("a live request succeeded", now)
         if self._phase in _IN_SERVICE:
             self._failures = 0

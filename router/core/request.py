@@ -46,6 +46,7 @@ class State(StrEnum):
         return self in _ENDS
 
 
+_ARRIVED = State.ARRIVED  # a look-up there costs as much as calling a method
 _ENDS = frozenset({State.DONE, State.REFUSED, State.FAILED, State.GONE})
 
 
@@ -110,7 +111,7 @@ class Request:
         """Replicas that it could have been sent to when the policy was asked last."""
         self.lost = False
         """Whether it must miss its objective, wherever it goes."""
-        self.state = State.ARRIVED
+        self.state = _ARRIVED
         self.attempt: Attempt | None = None
         self.attempts = 0
         self.tried: tuple[Replica, ...] = ()

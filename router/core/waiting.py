@@ -58,13 +58,15 @@ class Waiting:
         """Requests that no replica in service serves, by model; None: names nobody lists, too."""
         self.broken = HoldQueue()
         """Requests that lost their replica and cannot go elsewhere yet."""
+        self.count = 0
+        """Requests in all queues; looked at with each answer, so it is kept rather than summed."""
         self._fleet = fleet
         self._placement = placement
         self._books = books
         self._budget = budget
 
     def __len__(self) -> int:
-        return sum(len(queue) for queue in self._queues())
+        return self.count
 
     @property
     def tokens(self) -> int:
@@ -102,6 +104,7 @@ class Waiting:
         queue, request.queue = request.queue, None
         if queue is not None:
             queue.take(request)
+            self.count -= 1
 
     def release(self, now: float) -> Actions:
         """Ask again for those that wait, the most urgent first."""
@@ -159,8 +162,9 @@ class Waiting:
         self.leave(request)
         queue.put(request, lost=request.lost)
         request.queue = queue
+        self.count += 1
         limits = self.limits
-        if len(self) <= limits.max_requests and self.tokens <= limits.max_tokens:
+        if self.count <= limits.max_requests and self.tokens <= limits.max_tokens:
             return ()
         # What was begun is given up last.
         victim = next(queue for queue in self._queues() if queue).last()

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 EVENT = b"data:"
 
+# To look up a member of an enumeration takes Python 3.11 as long as calling a method.
+_CHUNKED, _LENGTH, _NONE = BodyKind.CHUNKED, BodyKind.LENGTH, BodyKind.NONE
+
 TOKENS_AT_ONCE = 8
 """Of how many streamed tokens the dispatcher is told at once, after the first read: telling it of
 each costs as much as relaying it."""
@@ -220,11 +223,12 @@ def way_to_client(
         The relay, the fields that tell the client of the framing, and whether the end of the
         client's connection is the end of the body.
     """
-    if head.body is BodyKind.LENGTH or head.body is BodyKind.NONE:
+    kind = head.body
+    if kind is _LENGTH or kind is _NONE:
         if length is None or head.status == 204:
             return Relay, b"", False
         return Relay, b"\r\nContent-Length: %d" % length, False
-    chunked = head.body is BodyKind.CHUNKED
+    chunked = kind is _CHUNKED
     if minor == 1:
         relay = ChunkRelay if chunked else ChunkingRelay
         return relay, b"\r\nTransfer-Encoding: chunked", False

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from router.proxy.heads import KnownRequest
 
 
+# To look up a member of an enumeration takes Python 3.11 as long as calling a method.
+_MULTIPART, _OPAQUE = BodyFormat.MULTIPART, BodyFormat.OPAQUE
+
+
 class Understanding(msgspec.Struct, frozen=True):
     """How requests are understood."""
 
@@ -96,13 +100,13 @@ def _facts(
     reading: Reading,
 ) -> tuple[RequestFacts, bytes]:
     route, session = known.route, known.session
-    if route is None or route.body is BodyFormat.OPAQUE or known.head.method != b"POST":
+    if route is None or route.body is _OPAQUE or known.head.method != b"POST":
         model = route.model if route is not None else None
         return RequestFacts(
             model=aliases.get(model, model) if model else None, session=session
         ), body
     try:
-        if route.body is BodyFormat.MULTIPART:
+        if route.body is _MULTIPART:
             facts, body = _read_form(known, body, aliases)
         else:
             facts, body = _read_json(body, aliases, session, tenant, reading)

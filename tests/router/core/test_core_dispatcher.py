@@ -296,3 +296,43 @@ def test_a_sample_is_passed_on_and_expires():
     assert dispatcher.sample_failed(replica, "HTTP 500") == ()
     assert replica.poll_error == "HTTP 500"
     assert replica.ready
+
+
+class OneAtATime:
+    """A policy that holds whatever would share a replica."""
+
+    def choose(self, request, replicas, rng):
+        idle = [replica for replica in replicas if not replica.in_flight]
+        return Choice((idle or replicas)[0], "idle" if idle else "busy", hold=not idle)
+
+
+def leave(dispatcher, attempt):
+    return dispatcher.client_gone(attempt.request, 11.0)
+
+
+def break_down(dispatcher, attempt):
+    return dispatcher.attempt_failed(attempt, Failure.PROTOCOL, 11.0)
+
+
+def break_in_mid_answer(dispatcher, attempt):
+    dispatcher.headers_received(attempt, 200, 10.9)
+    return dispatcher.attempt_failed(attempt, Failure.RESET, 11.0)
+
+
+@pytest.mark.parametrize("end", [leave, break_down, break_in_mid_answer])
+def test_who_waits_takes_the_place_of_one_that_left_or_broke_at_once(end):
+    dispatcher, _ = build("a", policy=OneAtATime(), hold=HoldLimits())
+    attempt = sent(dispatcher, "first", model="m")
+    waiting, actions = arrive(dispatcher, "second", model="m")
+    assert (waiting.state, tuple(actions), len(dispatcher.waiting)) == (State.HELD, (), 1)
+    actions = end(dispatcher, attempt)
+    (send,) = [action for action in actions if isinstance(action, Send)]
+    assert (send.attempt.request, len(dispatcher.waiting)) == (waiting, 0)
+
+
+def test_an_answer_in_one_piece_has_its_first_byte_when_it_ends():
+    dispatcher, _ = build("a")
+    attempt = sent(dispatcher, model="m")
+    dispatcher.headers_received(attempt, 200, 10.5)
+    dispatcher.attempt_ended(attempt, 11.0)
+    assert attempt.request.first_byte_s == 11.0
