@@ -17,6 +17,7 @@ from router.core.fleet_health import FleetHealth
 from router.core.health import HealthSettings
 from router.core.hold import HoldLimits
 from router.core.retry import RetrySettings
+from router.kv_events.feed import KvEventFeed
 from router.listeners import Listeners, url_of
 from router.polling.poller import Poller
 from router.proxy.plane import DataPlane
@@ -72,11 +73,14 @@ class App:
         self.plane = DataPlane(config, self.dispatcher, Random(), loop)
         self._listeners = Listeners(loop, self.plane.protocol)
         self._poller = Poller(config.polling, FleetEvents(self.dispatcher, self.plane))
+        self.kv_events = KvEventFeed(self.dispatcher.prefix_index)
         self._admin = AdminServer(self)
         self._lag = LoopLag(loop, self.telemetry.loop_lag_s)
         for replica in config.replicas:
             joined = self.fleet.add(replica.full_name, replica.url)
             self._poller.watch(joined, replica.engine)
+            if replica.kv_events:
+                self.kv_events.watch(joined, replica.kv_events)
 
     async def start(self) -> tuple[list[str], str]:
         """Open every socket and begin to watch the fleet.
@@ -95,6 +99,8 @@ class App:
                 await self._listeners.open(parse_address(listen))
             opening.push_async_callback(self._poller.aclose)
             await self._poller.start()
+            opening.push_async_callback(self.kv_events.aclose)
+            await self.kv_events.start()
             opening.callback(self._lag.stop)
             self._lag.start()
             self.plane.start()
