@@ -339,7 +339,8 @@ class Dispatcher:
 
     def tick(self, now: float) -> Actions:
         """Time has passed; to be called a few times a second."""
-        self.fleet.expire_samples(now)
+        for late in self.fleet.expire_samples(now):
+            self.estimator.sampled(late)
         self.estimator.tick(now)
         health = self.fleet.health
         for change in health.tick(now):

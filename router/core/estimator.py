@@ -152,7 +152,7 @@ class Estimator:
                 self.e2e.observe(attempt.predicted_e2e_s, now - attempt.started_s)
 
     def sampled(self, replica: Replica) -> None:
-        """The gauges of a replica were read."""
+        """The gauges of a replica were read, or are not believed any more."""
         forecast = replica.forecast
         if forecast is None:
             return
@@ -172,6 +172,8 @@ class Estimator:
                 min(foreign, forecast.foreign_seen) - forecast.foreign_waiting
             )
             forecast.foreign_seen = foreign
+        else:  # nobody knows of others any more
+            forecast.foreign_waiting = forecast.foreign_streams = forecast.foreign_seen = 0
 
     def tick(self, now: float) -> None:
         """Time has passed: prefills that give no sign are taken for done."""

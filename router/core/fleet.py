@@ -14,6 +14,7 @@ from router.core.stall import Silence
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from policies.forecast import Forecast
     from router.core.health import Transition
     from router.core.sample import Sample
 
@@ -135,7 +136,10 @@ class FleetState:
         seen = replica.unseen if replica.unseen_at_look is None else replica.unseen_at_look
         replica.unseen -= seen
         replica.unseen_at_look = None
+        replica.gauges.seen(sample, replica.in_flight - replica.unseen)
         replica.believe(sample)
+        if replica.gauges.frozen:
+            replica.doubt()
 
     def sample_failed(self, replica: Replica, reason: str) -> None:
         """A metrics page could not be read; the replica stays in service."""
@@ -181,12 +185,17 @@ class FleetState:
         self._candidates.clear()
         self._serving_any = self._models = self._uniform = None
 
-    def expire_samples(self, now: float) -> None:
-        """Stop believing samples that are too old."""
+    def expire_samples(self, now: float) -> list[Replica]:
+        """Stop believing samples that are too old; returns the replicas that have such."""
         oldest_s = now - self.sample_lifetime_s
-        for replica in self.replicas.values():
-            if replica.sampled_s is not None and replica.sampled_s < oldest_s:
-                replica.doubt()
+        late = [
+            replica
+            for replica in self.replicas.values()
+            if replica.sampled_s is not None and replica.sampled_s < oldest_s
+        ]
+        for replica in late:
+            replica.doubt()
+        return late
 
     def snapshot(self, now: float) -> list[Mapping[str, object]]:
         """The whole fleet as plain data, for people and tools."""
@@ -221,9 +230,23 @@ def _snapshot(replica: Replica, now: float) -> dict[str, object]:
         "kv_blocks": sample.kv_blocks if sample else None,
         "sample_age_s": None if replica.sampled_s is None else round(now - replica.sampled_s, 3),
         "poll_error": replica.poll_error,
+        "own_bookkeeping": replica.blind,
+        "learned": _learned(replica.forecast),
         "in_flight": replica.in_flight,
         "in_flight_prompt_tokens": replica.in_flight_prompt_tokens,
         "in_flight_output_tokens": replica.in_flight_output_tokens,
         "dispatched_total": replica.dispatched_total,
         "failed_total": replica.failed_total,
+    }
+
+
+def _learned(forecast: Forecast | None) -> dict[str, float] | None:
+    """What was learned of a replica's speed, and what it means at present."""
+    if forecast is None:
+        return None
+    forecast.look()
+    return {
+        "prefill_ms_per_1k_tokens": round(forecast.speed.prefill_time_s(1000) * 1000, 2),
+        "step_ms": round(forecast.step_s * 1000, 2),
+        "queue_s": round(forecast.queue_s, 3),
     }

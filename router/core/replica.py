@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from router.core.frozen import Gauges
 from router.core.health import HealthSettings
 from router.core.pace_meter import PaceMeter
 from router.core.replica_health import ReplicaHealth
@@ -34,6 +35,7 @@ class Replica:
         "engine",
         "failed_total",
         "forecast",
+        "gauges",
         "health",
         "health_reason",
         "healthy",
@@ -77,6 +79,8 @@ class Replica:
 
         self.model_entries: Mapping[str, bytes] = {}
         """What the replica itself says of its models: a JSON object for each."""
+        self.gauges = Gauges()
+        """Whether the samples move as they should."""
         self.sample: Sample | None = None
         """The last sample read, however old."""
         self.sampled_s: float | None = None
@@ -112,6 +116,20 @@ class Replica:
     def ready(self) -> bool:
         """It can be reached, and its models are known; what it may get, says ``health``."""
         return self.healthy and self.models is not None
+
+    @property
+    def blind(self) -> str | None:
+        """Why it is judged by own bookkeeping alone; None: it is not.
+
+        ``missing``: it publishes no gauges, or none was read yet; ``late``: the last ones are too
+        old; ``frozen``: they stand still while requests come and go.
+        """
+        sample = self.sample
+        if sample is None or (sample.running is None and sample.waiting is None):
+            return "missing"
+        if self.running is not None or self.waiting is not None:
+            return None
+        return "frozen" if self.gauges.frozen else "late"
 
     def serves(self, model: str | None) -> bool:
         """Whether a request for ``model`` may go here; None means that none was named."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from policies.base import RequestFacts
+from policies.forecast import Prefill
+from policies.survival import Survival
+from router.core.estimator import Estimator
 from router.core.fleet import FleetState
 from router.core.replica import Replica
 from router.core.request import Attempt, Request, State
@@ -159,6 +162,8 @@ def test_the_snapshot_is_plain_data_about_each_replica():
         "kv_blocks": 1000,
         "sample_age_s": 0.123,
         "poll_error": None,
+        "own_bookkeeping": None,
+        "learned": None,
         "in_flight": 2,
         "in_flight_prompt_tokens": 50,
         "in_flight_output_tokens": 9,
@@ -230,3 +235,18 @@ def test_a_sample_knows_only_of_attempts_sent_before_it_was_asked_for():
     fleet.look_began(replica)
     fleet.sampled(replica, Sample(running=5), 11.0)
     assert replica.unseen == 0
+
+
+def test_the_snapshot_tells_what_was_learned_of_a_replica():
+    fleet = FleetState()
+    replica = ready(fleet, "a", "m")
+    Estimator().joined(replica)
+    forecast = replica.forecast
+    attempt = Attempt(Request("r", RequestFacts(), 0.0), replica, 0.0)
+    forecast.prefills[attempt] = Prefill(0.0, 100, 0, 0.25, 0.06, Survival())
+    forecast.prefill_s, forecast.version = 0.25, 1
+    assert fleet.snapshot(0.0)[0]["learned"] == {
+        "prefill_ms_per_1k_tokens": round(forecast.speed.prefill_time_s(1000) * 1000, 2),
+        "step_ms": round(forecast.step_s * 1000, 2),
+        "queue_s": 0.25,
+    }
