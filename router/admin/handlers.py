@@ -10,12 +10,14 @@ from router import __version__
 from router.admin.answers import error_answer, json_answer
 from router.admin.draining import drain_routes
 from router.admin.explain import explain_routes
+from router.telemetry.estimation_metrics import waiting_by_reason
 from router.telemetry.metrics import Metrics
 from router.telemetry.page import write_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from router.core.accuracy import Accuracy
     from router.telemetry.status import Status
 
 _PATHS = (
@@ -62,13 +64,14 @@ def fleet_page(status: Status) -> dict[str, object]:
         status: The running router.
     """
     now = status.now()
-    traffic = status.traffic()
+    traffic, dispatcher = status.traffic(), status.dispatcher
+    dispatcher.estimator.clock.now_s = now  # what is expected is told as of now
     return {
         "version": __version__,
         "uptime_s": round(now - status.started_s, 3),
         "policy": status.policy_name,
         "models": sorted(status.fleet.models()),
-        "open_requests": len(status.dispatcher.open),
+        "open_requests": len(dispatcher.open),
         "connections": {
             "client": traffic.client_connections,
             "upstream_busy": traffic.upstream_busy,
@@ -76,7 +79,29 @@ def fleet_page(status: Status) -> dict[str, object]:
         },
         "buffered_bytes": traffic.buffered_bytes,
         "continuation_bytes": traffic.continuation_bytes,
+        "held": {
+            why: {"requests": requests, "prompt_tokens": tokens}
+            for why, (requests, tokens) in waiting_by_reason(dispatcher).items()
+        },
+        "prediction_error": {
+            "ttft": _error_page(dispatcher.estimator.ttft),
+            "e2e": _error_page(dispatcher.estimator.e2e),
+        },
+        "prefix_index": {
+            "blocks": dispatcher.prefix_index.blocks,
+            "bytes": dispatcher.prefix_index.bytes,
+        },
         "replicas": status.fleet.snapshot(now),
+    }
+
+
+def _error_page(accuracy: Accuracy) -> dict[str, object]:
+    """How far predictions were off, as a share of what was seen."""
+    p50, p90 = accuracy.quantile(0.5), accuracy.quantile(0.9)
+    return {
+        "count": accuracy.count,
+        "p50": None if p50 is None else round(p50, 3),
+        "p90": None if p90 is None else round(p90, 3),
     }
 
 

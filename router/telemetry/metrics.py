@@ -13,6 +13,7 @@ from prometheus_client.core import InfoMetricFamily
 
 from router import __version__
 from router.telemetry.continuation_metrics import continuation_metrics
+from router.telemetry.estimation_metrics import estimation_metrics
 from router.telemetry.fleet_metrics import fleet_metrics
 from router.telemetry.pieces import counters, gauges, histograms
 
@@ -59,6 +60,7 @@ class Metrics:
         yield from fleet_metrics(status.fleet, status.now())
         yield from _dispatcher_metrics(status.dispatcher)
         yield from _retry_metrics(status.dispatcher)
+        yield from estimation_metrics(status.dispatcher)
         yield from _request_metrics(status.telemetry)
         traffic = status.traffic()
         yield from _traffic_metrics(traffic)

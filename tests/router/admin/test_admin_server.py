@@ -68,6 +68,15 @@ async def test_the_fleet_is_plain_json(get, router):
         "connections": {"client": 1, "upstream_busy": 2, "upstream_idle": 3},
         "buffered_bytes": 4,
         "continuation_bytes": 5,
+        "held": {
+            why: {"requests": 0, "prompt_tokens": 0}
+            for why in ("better_moment", "no_replica", "lost_replica")
+        },
+        "prediction_error": {
+            "ttft": {"count": 0, "p50": None, "p90": None},
+            "e2e": {"count": 0, "p50": None, "p90": None},
+        },
+        "prefix_index": {"blocks": 0, "bytes": router.dispatcher.prefix_index.bytes},
     }
     assert replicas == msgspec.to_builtins(router.fleet.snapshot(router.now()))
     assert sum(replica["in_flight"] for replica in replicas) == 1
