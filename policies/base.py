@@ -13,7 +13,7 @@ defaults are all the declaration that they need (see ``policies.registry``).
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - msgspec and hypothesis read the annotations
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -145,7 +145,7 @@ class ReplicaView(Protocol):
         """Running number of the last attempt sent here, over the whole fleet; 0 for never."""
 
 
-class Estimate(NamedTuple):
+class Estimate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What a policy expects of one candidate, in parts; kept so that people can ask why."""
 
     replica: str
@@ -173,7 +173,7 @@ class Estimate(NamedTuple):
     """What is compared: the least one wins."""
 
 
-class Choice(NamedTuple):
+class Choice(msgspec.Struct, frozen=True, gc=False):
     """A policy's answer."""
 
     replica: ReplicaView

@@ -88,5 +88,7 @@ def told(decision: Decision, now: float, wall: datetime) -> ToldDecision:
         seen_ttft_s=decision.seen_ttft_s,
         took_s=decision.took_s,
         outcome=decision.outcome,
-        estimates=[ToldEstimate(*estimate) for estimate in decision.estimates],
+        estimates=[
+            ToldEstimate(*msgspec.structs.astuple(estimate)) for estimate in decision.estimates
+        ],
     )
