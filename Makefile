@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint types contracts unit curl bench demo study soak clean
+.PHONY: help install test lint types contracts unit curl bench demo study soak chaos clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ contracts: $(STAMP) ## import-linter: arrows point down only
 	$(BIN)/lint-imports
 
 unit: $(STAMP) curl ## the test suite
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not soak and not bench"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not soak and not bench and not chaos"
 
 # Among the real clients of the suite is curl; where it is missing and we may, it is installed.
 curl:
@@ -44,6 +44,9 @@ bench: $(STAMP) ## speed as ratios to peers measured in the same run
 
 soak: $(STAMP) ## the long tests: thousands of streams, memory, leaks
 	$(BIN)/pytest -m soak
+
+chaos: $(STAMP) ## replicas killed, stopped and broken under load; writes out/chaos/report.md
+	$(BIN)/pytest -n 0 -m chaos
 
 demo: $(STAMP) ## a simulated fleet, a real trace, several policies, one killed replica
 	$(BIN)/python -m loadgen.demo
