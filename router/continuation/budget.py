@@ -17,6 +17,11 @@ class Budget:
         self.held_bytes = 0
         """Handed out at present."""
 
+    @property
+    def scarce(self) -> bool:
+        """Whether more than half of it is handed out."""
+        return 2 * self.held_bytes > self.total_bytes
+
     def take(self, count: int) -> bool:
         """Take ``count`` bytes; False, and nothing taken, when there are not so many left."""
         if self.held_bytes + count > self.total_bytes:

@@ -108,14 +108,21 @@ class Continuation:
         return self._tap.lost or self._record.obstacle
 
     @property
+    def stream(self) -> Tap | Stitch:
+        """The stream at hand, another one after each :meth:`start` and :meth:`resume`. It knows
+        whether it is ``broken``: of no use any more, though the connection may be; and whether it
+        has ``ended``: the answer is complete, and the replica works for nobody."""
+        return self._tap if self._stitch is None else self._stitch
+
+    @property
     def broken(self) -> bool:
         """Whether the stream is of no use any more, though the connection may be."""
-        return self._tap.broken if self._stitch is None else self._stitch.broken
+        return self.stream.broken
 
     @property
     def ended(self) -> bool:
         """Whether the answer is complete, and the replica works for nobody."""
-        return self._stitch is not None and self._stitch.ended
+        return self.stream.ended
 
     @property
     def lost(self) -> Reason | None:

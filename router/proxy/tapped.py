@@ -44,7 +44,7 @@ class TappedRelay(Relay):
         chunked: Whether the client takes chunks.
     """
 
-    __slots__ = ("_chunked", "_continuation", "_decoder", "_listener", "_pass", "_to_client")
+    __slots__ = ("_chunked", "_decoder", "_listener", "_pass", "_stream", "_to_client")
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class TappedRelay(Relay):
     ) -> None:
         super().__init__(head, write, tell, event_stream=True)
         self._to_client = write
-        self._continuation = continuation
+        self._stream = continuation.stream
         self._listener = listener
         self._pass = continuation.passed
         self._chunked = chunked
@@ -126,13 +126,19 @@ class TappedRelay(Relay):
         if passed is events:
             self._to_client(chunk)
             return
+        # What follows is done for each token whose id is taken out again: no calls but these.
+        if passed:
+            framed = b"%x\r\n%b\r\n" % (len(passed), passed)
+            self._to_client(framed)
+            self.sent_bytes += len(framed)
         self.sent_bytes -= len(chunk)
-        self.say(passed)
-        self._look()
+        stream = self._stream
+        if stream.broken or stream.ended:
+            self._look()
 
     def _look(self) -> None:
         """Look whether the stream said that it is over; afterwards it may be somebody else's."""
-        if self._continuation.broken:
+        if self._stream.broken:
             self._listener.stream_broke()
-        elif self._continuation.ended:
+        elif self._stream.ended:
             self._listener.stream_ended()

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 SGLANG_ROUTER = "sglang-router==0.3.2"
+WITHOUT_CONTINUATION = "pointsman (no continuation)"
 VENV = Path(".venv-bench")
 INSTALL_DEADLINE_S = 300
 
@@ -53,17 +55,27 @@ def direct(replicas: list[int], folder: Path, cores: frozenset[int] | None) -> I
 
 @contextmanager
 def pointsman(
-    replicas: list[int], folder: Path, cores: frozenset[int] | None
+    replicas: list[int],
+    folder: Path,
+    cores: frozenset[int] | None,
+    *,
+    config: str = "{}",
 ) -> Iterator[Endpoint]:
     """This router, as users run it: polling, policy and metrics on."""
     port, log = free_port(), folder / "pointsman.log"
+    path = folder / "pointsman.yaml"
+    path.write_text(config)
     command = [str(Path(sys.executable).parent / "pointsman"), "serve", "--policy", "power_of_two"]
-    command += ["--port", str(port), "--admin-port", "0"]
+    command += ["--config", str(path), "--port", str(port), "--admin-port", "0"]
     for replica in replicas:
         command += ["--replica", f"http://127.0.0.1:{replica}"]
     with running("pointsman", command, log, cores) as process:
         answers(port, "/ready", process, log)
         yield Endpoint(port, process.pid)
+
+
+without_continuation = partial(pointsman, config='{"continuation": {"enabled": false}}')
+"""The same, but for streams that are relayed as they come."""
 
 
 @contextmanager
@@ -149,6 +161,7 @@ def install_sglang_router(say: Callable[[str], None]) -> str | None:
 def available(say: Callable[[str], None]) -> tuple[list[Peer], list[str]]:
     """The peers that can be run here, and why the others cannot."""
     peers, missing = [Peer("direct", direct), Peer("pointsman", pointsman)], []
+    peers.append(Peer(WITHOUT_CONTINUATION, without_continuation))
     reason = install_sglang_router(say)
     if reason is None:
         peers.append(Peer("sglang-router", sglang_router))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from tests.bench.peers import WITHOUT_CONTINUATION
+
 if TYPE_CHECKING:
     from tests.bench.load import Result
 
@@ -96,6 +98,11 @@ def goals(figures: dict[str, Figures], poll_ms: float | None) -> list[Goal]:
         Goal("CPU per unstreamed request / sglang-router", 0.5, plain),
         Goal("CPU per SSE chunk / sglang-router", 0.8, chunk),
         Goal("CPU per SSE chunk / nginx", 1.2, _ratio(figures, "chunk_us", "nginx")),
+        Goal(
+            "CPU per SSE chunk / the same without continuation",
+            1.1,
+            _ratio(figures, "chunk_us", WITHOUT_CONTINUATION),
+        ),
         Goal("CPU ms per 100 KB of polled metrics page", 0.3, poll_ms),
     ]
 

@@ -24,6 +24,7 @@ import uvloop
 MODEL = "fast-fake"
 MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')  # some routers rename it
 SEED = re.compile(rb'"seed"\s*:\s*(\d+)')
+WANTS_IDS = b'"return_token_ids":true'
 STREAMED = re.compile(rb'"stream"\s*:\s*true')
 
 _CHUNK_HEAD = b'data: {"id":"chatcmpl-'
@@ -32,6 +33,7 @@ _CHUNK_TAIL = (
     b'"choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,'
     b'"finish_reason":null,"token_ids":null}]}\n\n'
 )
+_CHUNK_TAIL_WITH_ID = _CHUNK_TAIL.replace(b'"token_ids":null', b'"token_ids":[31337]')
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\n"
     b"date: Mon, 24 Nov 2025 12:00:00 GMT\r\n"
@@ -74,9 +76,9 @@ NOT_FOUND = answer("application/json", b'{"detail":"Not Found"}', "404 Not Found
 DONE_EVENT = b"data: [DONE]\n\n"
 
 
-def event(stamp: int) -> bytes:
+def event(stamp: int, tail: bytes = _CHUNK_TAIL) -> bytes:
     """One event, stamped with a number of up to 19 digits."""
-    return b"%b%019d%b" % (_CHUNK_HEAD, stamp, _CHUNK_TAIL)
+    return b"%b%019d%b" % (_CHUNK_HEAD, stamp, tail)
 
 
 def seeded_stamp(seed: int, position: int) -> int:
@@ -148,6 +150,7 @@ class Connection(asyncio.Protocol):
         self._left = 0
         self._position = 0
         self._seed: int | None = None
+        self._tail = _CHUNK_TAIL
         self._due_s = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -192,6 +195,7 @@ class Connection(asyncio.Protocol):
         seed = SEED.search(body)
         self._seed = int(seed[1]) if seed else None
         self._position = 0
+        self._tail = _CHUNK_TAIL_WITH_ID if WANTS_IDS in body else _CHUNK_TAIL
         self._engine.running += 1
         self._due_s = self._engine.loop.time() + self._engine.gap_s
         self._timer = self._engine.loop.call_at(self._due_s, self._tick)
@@ -203,7 +207,7 @@ class Connection(asyncio.Protocol):
         else:
             stamp = seeded_stamp(self._seed, self._position)
             self._position += 1
-        data = chunk(event(stamp))
+        data = chunk(event(stamp, self._tail))
         self._left -= 1
         if self._left:
             self._due_s += self._engine.gap_s
