@@ -102,6 +102,10 @@ def _checked(choice: Choice, candidates: Sequence[Replica]) -> str:
     if not isinstance(reason, str):
         msg = f"the policy gave {reason!r} as its reason; allowed: a string"
         raise TypeError(msg)
+    ttft_s: object = choice.ttft_s
+    if ttft_s is not None and not isinstance(ttft_s, (float, int)):
+        msg = f"the policy expects a TTFT of {ttft_s!r}; allowed: seconds, or None"
+        raise TypeError(msg)
     return reason
 
 

@@ -272,6 +272,13 @@ def test_a_policy_that_picks_whom_the_request_failed_on_is_corrected():
     assert dispatcher.chooser.reasons == {"always a": 1, "fallback": 1}
 
 
+def test_a_policy_that_expects_no_time_is_corrected():
+    dispatcher, ends = build("a", policy=Scripted(lambda r: Choice(r[0], "best", ttft_s="soon")))
+    assert sent(dispatcher, model="m").replica.name == "a"
+    assert dispatcher.chooser.reasons == {"fallback": 1}
+    assert "a TTFT of 'soon'; allowed: seconds, or None" in str(ends.errors[0])
+
+
 def test_reasons_without_end_are_counted_as_other():
     numbers = iter(range(1000))
     policy = Scripted(lambda replicas: Choice(replicas[0], f"reason {next(numbers)}"))
