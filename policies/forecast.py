@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from math import log2
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from policies.speed import Speed
 
 if TYPE_CHECKING:
     from policies.survival import Survival
 
-UNSEEN_TOKENS = 8.0
+UNSEEN_TOKENS = 16.0
 """The router is told of streamed tokens so many at a time."""
 
 KNOWN_S = 0.01
@@ -38,8 +40,7 @@ class Clock:
     now_s: float = 0.0
 
 
-@dataclass(slots=True)
-class Prefill:
+class Prefill(msgspec.Struct, gc=False):
     """A request sent to a replica whose first token has not come."""
 
     sent_s: float

@@ -81,11 +81,13 @@ class Estimator:
     def sent(self, attempt: Attempt, now: float) -> None:
         """A request goes to a replica: it is charged at once."""
         replica, facts = attempt.replica, attempt.request.facts
-        self.joined(replica)
+        if replica not in self._paces:
+            self.joined(replica)
         forecast = self._paces[replica].forecast
-        tokens = facts.prompt_tokens
-        cached = min(facts.cached.get(replica.name, 0), tokens - 1) if facts.cached else 0
-        new_tokens = max(tokens - cached, 1)
+        tokens, cached = facts.prompt_tokens, 0
+        if facts.cached:
+            cached = min(facts.cached.get(replica.name, 0), tokens - 1)
+        new_tokens = tokens - cached or 1
         time_s = forecast.speed.prefill_time_s(new_tokens, cached)
         tpot_s = facts.tpot_slo_s
         prefill = Prefill(
@@ -94,7 +96,7 @@ class Estimator:
             cached,
             time_s,
             NORMAL_STEPS * forecast.step_s if tpot_s is None else tpot_s,
-            self.survival(facts),
+            self._lengths_of(facts.model).survival,
         )
         forecast.look()
         queue_s = forecast.queue_s
@@ -126,7 +128,8 @@ class Estimator:
         stream.seen_s = now
         stream.context_tokens += tokens
         forecast.context_tokens += tokens
-        pace.progress(attempt, stream, now)
+        if pace.probe is attempt or pace.probe is None:
+            pace.progress(attempt, stream, now)
         if attempt in forecast.tight and stream.debt_s(now, stream.tokens) < -COMFORTABLE_S:
             del forecast.tight[attempt]
 

@@ -50,11 +50,11 @@ class Pace:
         "_group",
         "_last_s",
         "_prefill",
-        "_probe",
         "_probe_counted",
         "_probe_s",
         "_probe_tokens",
         "forecast",
+        "probe",
     )
 
     def __init__(self, forecast: Forecast) -> None:
@@ -79,7 +79,8 @@ class Pace:
         """Tokens, pairs of tokens and seconds of the prefills whose first tokens came last."""
         self._counted = (0.0, 0.0, 0)
         """Seconds, tokens and groups of all prefills."""
-        self._probe: object = None
+        self.probe: object = None
+        """The key of the stream that is measured; :meth:`progress` needs to hear of no other."""
         self._probe_s = 0.0
         self._probe_tokens = 0
         self._probe_counted = self._counted
@@ -106,16 +107,15 @@ class Pace:
 
     def progress(self, key: object, stream: Stream, now: float) -> None:
         """A stream was seen to have come further."""
-        if self._probe is not key:
-            if self._probe is None:
+        if self.probe is not key:
+            if self.probe is None:
                 self._watch(key, stream.tokens, now)
             return
         steps = stream.tokens - self._probe_tokens
         if steps < PROBE_TOKENS and now - self._probe_s < PROBE_S:
             return
-        seconds, tokens, groups = (
-            after - before for after, before in zip(self._counted, self._probe_counted, strict=True)
-        )
+        (seconds, tokens, groups), before = self._counted, self._probe_counted
+        seconds, tokens, groups = seconds - before[0], tokens - before[1], groups - before[2]
         rest_s = now - self._probe_s - seconds
         if steps - groups >= 4 and rest_s > 0:
             self._learn_decode(steps - groups, rest_s, tokens)
@@ -123,11 +123,11 @@ class Pace:
 
     def gone(self, key: object) -> None:
         """A stream ended."""
-        if self._probe is key:
-            self._probe = None
+        if self.probe is key:
+            self.probe = None
 
     def _watch(self, key: object, tokens: int, now: float) -> None:
-        self._probe, self._probe_tokens, self._probe_s = key, tokens, now
+        self.probe, self._probe_tokens, self._probe_s = key, tokens, now
         self._probe_counted = self._counted
 
     def _learn_prefill(self) -> None:

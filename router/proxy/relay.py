@@ -22,7 +22,7 @@ EVENT = b"data:"
 # To look up a member of an enumeration takes Python 3.11 as long as calling a method.
 _CHUNKED, _LENGTH, _NONE = BodyKind.CHUNKED, BodyKind.LENGTH, BodyKind.NONE
 
-TOKENS_AT_ONCE = 8
+TOKENS_AT_ONCE = 16
 """Of how many streamed tokens the dispatcher is told at once, after the first read: telling it of
 each costs as much as relaying it."""
 
