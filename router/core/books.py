@@ -166,6 +166,13 @@ class Books:
         replica.in_flight_prompt_tokens -= facts.prompt_tokens
         replica.in_flight_output_tokens -= attempt.output_tokens
 
+    def turned_away(self, attempt: Attempt, status: int, now: float) -> None:
+        """An attempt was answered with an error that the client does not get to see."""
+        self.close(attempt, now, str(status))
+        attempt.request.failed_s = now
+        counts = self.counters.turned_away
+        counts[status] = counts.get(status, 0) + 1
+
     def retry_over(self, attempt: Attempt) -> None:
         """If the attempt is charged to the budget of retries, it is no longer."""
         if attempt.is_retry:

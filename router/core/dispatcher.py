@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from router.core.actions import Abort, Actions, Cancel, Refuse
+from router.core.actions import Actions, Cancel
 from router.core.books import Books, Observer
 from router.core.chooser import Chooser
 from router.core.drain import DrainSettings, check_drain
@@ -17,15 +17,15 @@ from router.core.estimator import Estimator
 from router.core.gray import GraySettings
 from router.core.health import Health
 from router.core.hold import HoldLimits
-from router.core.outcome import Outcome, outcome_of_status
+from router.core.judging import Judge
 from router.core.placement import Placement
 from router.core.prefix_index import PrefixIndex
 from router.core.request import Attempt, Failure, Request, State
 from router.core.retry import Next, RetryBudget, RetrySettings
-from router.core.retrying import Retrying, tries_of
+from router.core.retrying import Retrying
 from router.core.stall import StallSettings
-from router.core.waiting import Waiting, unanswered
-from router.core.watching import Watching, attempts_on
+from router.core.waiting import Waiting
+from router.core.watching import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from router.core.actions import Action
     from router.core.decisions import Decisions
     from router.core.fleet import FleetState
-    from router.core.health import Transition
     from router.core.replica import Replica
     from router.core.retry import Verdict
     from router.core.sample import Sample
@@ -114,7 +113,10 @@ class Dispatcher:
         self._retrying = Retrying(
             self.limits.retry, self.budget, self._books, self._placement, self.waiting
         )
-        self._watching = Watching(fleet, self.estimator, self.limits.stall, self.limits.gray)
+        self._judge = Judge(fleet, observer)
+        self._watching = Watching(
+            fleet, self.estimator, self._judge, self.limits.stall, self.limits.gray
+        )
         self._looked_s = 0.0
 
     # -- events of requests -------------------------------------------------------------------
@@ -124,11 +126,11 @@ class Dispatcher:
         self._books.arrived(request)
         if self.waiting.count and self.waiting.held:
             if not self.fleet.candidates(request.facts.model):
-                return self._unserved(request, now)
+                return self.waiting.nobody(request, now)
             return [*self.waiting.hold(request, None, now), *self._release(now)]
         choice = self._placement.place(request, now)
         if choice is None:
-            return self._unserved(request, now)
+            return self.waiting.nobody(request, now)
         if choice.hold and self.hold.enabled:
             return self.waiting.hold(request, choice, now)
         return self._books.send(request, choice, now)
@@ -171,10 +173,7 @@ class Dispatcher:
         replica.meter.streamed(tokens)
         self.estimator.progress(attempt, tokens, now)
         if replica.health.probing:
-            health = self.fleet.health
-            self._note(
-                health.streamed(replica.health, attempt.output_tokens, attempt.started_s, now)
-            )
+            self._judge.streamed(attempt, now)
         if attempt.reports > 1:
             return ()
         if request.first_byte_s is None:
@@ -196,8 +195,7 @@ class Dispatcher:
         self._books.close(attempt, now, str(status), whole=True)
         replica.silence.heard(now)
         if status < NOT_RELAYED_FROM:
-            health = self.fleet.health
-            self._note(health.answered(replica.health, status, attempt.started_s, now))
+            self._judge.answered(attempt, status, now)
         self._books.end(request, _DONE, now, replica)
         return self._release(now)
 
@@ -212,15 +210,7 @@ class Dispatcher:
         request.failed_s = now
         replica.failed_total += 1
         self.counters.failed[failure] = self.counters.failed.get(failure, 0) + 1
-        if failure is not Failure.STALL:  # those are the watch's to judge
-            change = self.fleet.health.failed(
-                replica.health,
-                attempt.started_s,
-                now,
-                counts=tries_of(request).blame(),
-                refused=failure is Failure.CONNECT,
-            )
-            self._note(change)
+        self._judge.failed(attempt, failure, now)
         return self._go_on(
             request, self._retrying.after_failure(attempt, failure, now), replica, now
         )
@@ -235,11 +225,11 @@ class Dispatcher:
         """
         request, replica = attempt.request, attempt.replica
         self._books.close(attempt, now, "complete" if complete else "not_continued")
-        self.fleet.health.left(replica.health, attempt.started_s)
+        self._judge.left(attempt)
         if complete:
             self._books.end(request, State.DONE, now, replica)
             return self._release(now)
-        return [*self._give_up(request, replica, now), *self._release(now)]
+        return [*self._retrying.give_up(request, replica, now), *self._release(now)]
 
     def client_gone(self, request: Request, now: float) -> Actions:
         """The client left; whatever is still done for it is in vain."""
@@ -252,7 +242,7 @@ class Dispatcher:
             self._books.end(request, State.GONE, now, last)
             return ()
         self._books.close(attempt, now, State.GONE.value)
-        self.fleet.health.left(attempt.replica.health, attempt.started_s)
+        self._judge.left(attempt)
         self._books.end(request, State.GONE, now, attempt.replica)
         return (Cancel(attempt), *self._release(now))
 
@@ -291,7 +281,7 @@ class Dispatcher:
             self.prefix_index.forget(replica.name)
             self.estimator.returned(replica)
             self._watching.forget(replica)
-        self._note(change)
+        self._judge.note(change)
         return self._release(now)
 
     def engine_seen(self, replica: Replica, engine: str) -> Actions:
@@ -324,7 +314,7 @@ class Dispatcher:
         replica = self.fleet.replicas[name]
         in_service = [r.name for r in self.fleet.replicas.values() if r.health.in_service]
         check_drain(name, in_service, self.limits.drain, force=force)
-        self._note(self.fleet.health.drain(replica.health, detail or "asked for", now))
+        self._judge.note(self.fleet.health.drain(replica.health, detail or "asked for", now))
         return self._release(now)
 
     def undrain(self, name: str, now: float, *, detail: str = "") -> Actions:
@@ -334,7 +324,7 @@ class Dispatcher:
             KeyError: There is none of that name.
         """
         replica = self.fleet.replicas[name]
-        self._note(self.fleet.health.undrain(replica.health, detail or "asked for", now))
+        self._judge.note(self.fleet.health.undrain(replica.health, detail or "asked for", now))
         return self._release(now)
 
     def tick(self, now: float) -> Actions:
@@ -342,21 +332,14 @@ class Dispatcher:
         for late in self.fleet.expire_samples(now):
             self.estimator.sampled(late)
         self.estimator.tick(now)
-        health = self.fleet.health
-        for change in health.tick(now):
-            self._note(change)
+        for change in self.fleet.health.tick(now):
+            self._judge.note(change)
         actions: list[Action] = []
-        lost = self._watching.stuck(self.open, now)
-        for replica, stall in self._watching.stalled(self.open, now):
-            self._note(health.stalled(replica.health, stall.detail, now))
-            if not replica.health.in_service:
-                lost.extend(attempts_on(replica, self.open))
-        for attempt in lost:
+        for attempt in self._watching.lost(self.open, now):
             if attempt.request.attempt is attempt:
-                actions.extend(self._break_off(attempt, now))
-        for found in self._watching.slow(now):
-            slow = self.fleet.replicas[found.replica].health
-            self._note(health.slowed(slow, found.weight, found.detail, now, eject=found.eject))
+                actions.append(Cancel(attempt))
+                actions.extend(self.attempt_failed(attempt, Failure.STALL, now))
+        self._watching.weigh(now)
         if self.waiting.count:
             actions.extend(self.waiting.expire(now))
             actions.extend(self._release(now))
@@ -368,68 +351,18 @@ class Dispatcher:
         self._looked_s = now
         return self.waiting.release(now) if self.waiting.count else ()
 
-    def _note(self, change: Transition | None) -> None:
-        """A replica's health changed: whom to offer is to be found out anew."""
-        if change is not None:
-            self.fleet.forget()
-            self.observer.health_changed(change)
-
     def _weigh(
         self, attempt: Attempt, status: int, now: float, retry_after_s: float | None
     ) -> Actions:
         """Judge the replica by an error, and decide whether the client gets to see it."""
-        request, replica = attempt.request, attempt.replica
-        failed = outcome_of_status(status) is Outcome.FAILURE
-        change = self.fleet.health.answered(
-            replica.health,
-            status,
-            attempt.started_s,
-            now,
-            retry_after_s=retry_after_s,
-            counts=failed and tries_of(request).blame(),
-        )
-        self._note(change)
+        request = attempt.request
+        self._judge.erred(attempt, status, now, retry_after_s)
         verdict = self._retrying.after_status(attempt, status, now)
         if verdict.then is Next.RELAY:
             return ()
-        self._books.close(attempt, now, str(status))
-        request.failed_s = now
-        turned_away = self.counters.turned_away
-        turned_away[status] = turned_away.get(status, 0) + 1
-        return self._go_on(request, verdict, replica, now)
+        self._books.turned_away(attempt, status, now)
+        return self._go_on(request, verdict, attempt.replica, now)
 
     def _go_on(self, request: Request, verdict: Verdict, last: Replica, now: float) -> Actions:
         """What becomes of a request that lost its replica, and of those who find room there."""
-        return [*self._next_of(request, verdict, last, now), *self._release(now)]
-
-    def _next_of(self, request: Request, verdict: Verdict, last: Replica, now: float) -> Actions:
-        if verdict.then is Next.ELSEWHERE:
-            choice = self._placement.place(request, now)
-            if choice is not None:
-                return self._books.send(request, choice, now, is_retry=True)
-            self.budget.done()
-        if verdict.then is Next.LATER:
-            return self.waiting.park(request, now)
-        return self._give_up(request, last, now)
-
-    def _give_up(self, request: Request, last: Replica, now: float) -> Actions:
-        if request.relayed:
-            self._books.end(request, State.FAILED, now, last)
-            return (Abort(request, "upstream_failed", "The replica failed in mid-answer."),)
-        return (self._books.refuse(unanswered(request), now, last),)
-
-    def _break_off(self, attempt: Attempt, now: float) -> Actions:
-        """A replica, or one stream of it, is silent for too long: drop it, and go on."""
-        return [Cancel(attempt), *self.attempt_failed(attempt, Failure.STALL, now)]
-
-    def _unserved(self, request: Request, now: float) -> Actions:
-        """No replica in service serves the request."""
-        model, fleet = request.facts.model, self.fleet
-        if model is not None and fleet.replicas and not fleet.knows(model):
-            served = ", ".join(sorted(fleet.models())) or "none yet"
-            message = f"The model `{model}` does not exist. Models served: {served}."
-            refuse = Refuse(request, 404, "model_not_found", message)
-            return (self._books.refuse(refuse, now),)
-        if fleet.replicas and self.waiting.may_wait:
-            return self.waiting.strand(request, now)
-        return (self._books.refuse(self.waiting.unserved(request, now), now),)
+        return [*self._retrying.go_on(request, verdict, last, now), *self._release(now)]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from router.core.request import Failure
+from router.core.actions import Abort
+from router.core.request import Failure, State
 from router.core.retry import Next, Outlook, RetryRules, Tries, Verdict
+from router.core.waiting import unanswered
 
 if TYPE_CHECKING:
+    from router.core.actions import Actions
     from router.core.books import Books
     from router.core.placement import Placement
+    from router.core.replica import Replica
     from router.core.request import Attempt, Request
     from router.core.retry import RetryBudget, RetrySettings
     from router.core.waiting import Waiting
@@ -62,6 +66,24 @@ class Retrying:
         if status not in self.settings.statuses:
             return Verdict(Next.FAIL, "nobody can go on with the answer")
         return self._rules.after_break(tries, outlook, streamed=True)
+
+    def go_on(self, request: Request, verdict: Verdict, last: Replica, now: float) -> Actions:
+        """What becomes of a request that lost its replica, ``last``."""
+        if verdict.then is Next.ELSEWHERE:
+            choice = self._placement.place(request, now)
+            if choice is not None:
+                return self._books.send(request, choice, now, is_retry=True)
+            self._rules.budget.done()
+        if verdict.then is Next.LATER:
+            return self._waiting.park(request, now)
+        return self.give_up(request, last, now)
+
+    def give_up(self, request: Request, last: Replica, now: float) -> Actions:
+        """The request has failed; whose client has a part of an answer can only be broken off."""
+        if request.relayed:
+            self._books.end(request, State.FAILED, now, last)
+            return (Abort(request, "upstream_failed", "The replica failed in mid-answer."),)
+        return (self._books.refuse(unanswered(request), now, last),)
 
     def _outlook(self, request: Request, now: float, *, may_hold: bool = True) -> Outlook:
         deadline_s = request.facts.deadline_s

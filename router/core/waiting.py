@@ -86,6 +86,18 @@ class Waiting:
             request.lost = _must_miss(request, choice, now)
         return self._put(self.held, request, now)
 
+    def nobody(self, request: Request, now: float) -> Actions:
+        """A request arrived that no replica in service serves: it waits, or is refused."""
+        model, fleet = request.facts.model, self._fleet
+        if model is not None and fleet.replicas and not fleet.knows(model):
+            served = ", ".join(sorted(fleet.models())) or "none yet"
+            message = f"The model `{model}` does not exist. Models served: {served}."
+            refuse = Refuse(request, 404, "model_not_found", message)
+            return (self._books.refuse(refuse, now),)
+        if fleet.replicas and self.may_wait:
+            return self.strand(request, now)
+        return (self._books.refuse(self.unserved(request, now), now),)
+
     def strand(self, request: Request, now: float) -> Actions:
         """No replica in service serves it."""
         model = request.facts.model

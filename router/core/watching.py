@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from router.core.estimator import Estimator
     from router.core.fleet import FleetState
     from router.core.gray import GraySettings, Slowness
+    from router.core.judging import Judge
     from router.core.replica import Replica
     from router.core.request import Attempt, Request
     from router.core.stall import StallSettings
@@ -34,15 +35,22 @@ class Watching:
     Args:
         fleet: The replicas.
         estimator: What is expected of them.
+        judge: Takes the consequences to their health.
         stall: How long one may be silent.
         gray: How slow one may be.
     """
 
     def __init__(
-        self, fleet: FleetState, estimator: Estimator, stall: StallSettings, gray: GraySettings
+        self,
+        fleet: FleetState,
+        estimator: Estimator,
+        judge: Judge,
+        stall: StallSettings,
+        gray: GraySettings,
     ) -> None:
         self._fleet = fleet
         self._estimator = estimator
+        self._judge = judge
         self._stall = StallWatch(stall)
         self._gray = GrayWatch(gray)
         self._gray_s = self._stuck_s = 0.0
@@ -52,6 +60,31 @@ class Watching:
     def forget(self, replica: Replica) -> None:
         """The replica left, or is another process now."""
         self._gray.forget(replica.name)
+
+    def lost(self, requests: Iterable[Request], now: float) -> list[Attempt]:
+        """Attempts that will hardly go on, and ought to be dropped; who is silent is ejected.
+
+        Args:
+            requests: All that are open.
+            now: The time.
+        """
+        found = self.stuck(requests, now)
+        health = self._fleet.health
+        for replica, stall in self.stalled(requests, now):
+            self._judge.note(health.stalled(replica.health, stall.detail, now))
+            if not replica.health.in_service:  # the last one that serves something stays
+                found.extend(attempts_on(replica, requests))
+        return found
+
+    def weigh(self, now: float) -> None:
+        """Cut the share of those that turned slow, or eject them."""
+        for found in self.slow(now):
+            replica = self._fleet.replicas.get(found.replica)
+            if replica is not None:
+                change = self._fleet.health.slowed(
+                    replica.health, found.weight, found.detail, now, eject=found.eject
+                )
+                self._judge.note(change)
 
     def stalled(self, requests: Iterable[Request], now: float) -> list[tuple[Replica, Stall]]:
         """Who has work, and is silent for too long; to be asked a few times a second.
