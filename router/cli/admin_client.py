@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TypeVar
 
 import aiohttp
@@ -74,7 +75,7 @@ def ask(admin_url: str, method: str, path: str, kind: type[T]) -> T:
     try:
         status, body = asyncio.run(_fetch(address.path, f"http://{address}", method, path))
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        reason = str(error) or type(error).__name__
+        reason = _reason(error)
         msg = f"no router can be reached at {admin_url} ({reason}); --admin names another"
         raise click.ClickException(msg) from error
     try:
@@ -85,6 +86,11 @@ def ask(admin_url: str, method: str, path: str, kind: type[T]) -> T:
         msg = f"what answers at {admin_url} is no admin plane of pointsman (status {status})"
         raise click.ClickException(msg) from error
     raise RefusedError(status, detail.code, detail.message)
+
+
+def _reason(error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number).lower() if number else str(error) or "no answer in time"
 
 
 async def _fetch(socket: str | None, url: str, method: str, path: str) -> tuple[int, bytes]:

@@ -102,8 +102,14 @@ def test_one_of_both_must_be_given(run, arguments):
 @pytest.mark.parametrize(
     ("admin", "says"),
     [
-        ("http://127.0.0.1:1", "pointsman: no router can be reached at http://127.0.0.1:1 ("),
-        ("http+unix:///none", "pointsman: no router can be reached at http+unix:///none ("),
+        (
+            "http://127.0.0.1:1",
+            "pointsman: no router can be reached at http://127.0.0.1:1 (connection refused); ",
+        ),
+        (
+            "http+unix:///none",
+            "pointsman: no router can be reached at http+unix:///none (no such file or directory",
+        ),
         ("127.0.0.1:9090", "pointsman: Invalid value for --admin: '127.0.0.1:9090': "),
     ],
 )
