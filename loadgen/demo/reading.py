@@ -57,14 +57,14 @@ def _kill(outcome: Outcome) -> str:
         return f"{outcome.case.name}: the trace had ended before the replica was to be killed."
     told = (
         f"{outcome.case.name}: {killed.replica} got SIGKILL {kill.after_s:g} s after the first "
-        f"request. {_streams(broken_off(outcome))} that it was in the midst of broke off, with an "
-        "error event: the router does not continue broken streams yet."
+        f"request. {_streams(outcome.continued)} that it was in the midst of went on at another "
+        "replica, and the clients read each as one answer."
     )
+    broken = broken_off(outcome)
+    if broken:
+        told += f" {_streams(broken)} could not go on, and ended with an error event."
     if outcome.redirected:
-        told += (
-            f" {_streams(outcome.redirected)} that had not begun went to another replica, unseen "
-            "by the client."
-        )
+        told += f" {_streams(outcome.redirected)} that had not begun went to another replica."
     if killed.back:
         told += " It came back with a cold cache."
     return told

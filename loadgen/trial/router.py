@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.trial.errors import TrialError
 from router.config.structs import Config, PolicyConfig, PollingConfig, ReplicaConfig
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 READY_DEADLINE_S = 30.0
 _LOOK_S = 0.05
+_STREAMS = "pointsman_continuations_total"
+_REQUESTS = "pointsman_continuation_requests_total"
+_WHOLE = ("continued", "ended")
+"""What became of broken streams whose clients got all of their answer."""
 
 
 class ReplicaState(msgspec.Struct):
@@ -33,6 +38,17 @@ class ReplicaState(msgspec.Struct):
 
 class _Fleet(msgspec.Struct):
     replicas: list[ReplicaState]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Continued:
+    """Streams that broke, and what was done about it."""
+
+    streams: int
+    """Of how many the client got all the same all of its answer."""
+
+    requests: int
+    """How many requests it took."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -74,14 +90,38 @@ class Router:
         Raises:
             TrialError: It does not answer.
         """
+        page = await self._page("/fleet")
+        try:
+            return msgspec.json.decode(page, type=_Fleet).replicas
+        except msgspec.DecodeError as error:
+            msg = f"the router's {self.admin_url}/fleet cannot be read: {error!r}"
+            raise TrialError(msg) from error
+
+    async def continued(self) -> Continued:
+        """What it has done so far about streams that broke.
+
+        Raises:
+            TrialError: It does not answer.
+        """
+        page = (await self._page("/metrics")).decode()
+        counts: dict[str, float] = {}
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                name = "/".join((sample.name, *sample.labels.values()))
+                counts[name] = counts.get(name, 0.0) + sample.value
+        requests = [v for name, v in counts.items() if name.startswith(f"{_REQUESTS}/")]
+        streams = sum(counts.get(f"{_STREAMS}/{outcome}", 0.0) for outcome in _WHOLE)
+        return Continued(streams=int(streams), requests=int(sum(requests)))
+
+    async def _page(self, path: str) -> bytes:
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
-                session.get(f"{self.admin_url}/fleet") as response,
+                session.get(f"{self.admin_url}{path}") as response,
             ):
-                return msgspec.json.decode(await response.read(), type=_Fleet).replicas
-        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
-            msg = f"the router's {self.admin_url}/fleet cannot be read: {error!r}"
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            msg = f"the router's {self.admin_url}{path} cannot be read: {error!r}"
             raise TrialError(msg) from error
 
     async def _until_ready(self) -> None:

@@ -46,6 +46,9 @@ class Outcome:
     redirected: int
     """Tries that failed before anything was answered, and were repeated on another replica."""
 
+    continued: int
+    """Streams that broke in the midst, and went on elsewhere, unseen by their clients."""
+
     replica_lag_s: float
     """How far the replicas were behind their clocks; see :class:`loadgen.trial.lag.LagWatch`."""
 
@@ -89,12 +92,14 @@ async def run_case(plan: Plan, trace: Trace, case: Case, tally: Tally | None = N
         if not killing.cancelled():
             killing.result()
         attempts = sum(replica.dispatched_total for replica in await router.fleet())
+        continued = await router.continued()
     return Outcome(
         trace=trace,
         case=case,
         report=report,
         killed=killed,
-        redirected=max(attempts - report.requests.sent, 0),
+        redirected=max(attempts - report.requests.sent - continued.requests, 0),
+        continued=continued.streams,
         replica_lag_s=lag.typical_s,
     )
 

@@ -51,5 +51,6 @@ def outcome_of(case=None, trace=None, *, failed=0, late_s=0.0, lag_s=0.0):
         report=report_of(trace, OPTIONS, measured),
         killed=Killed(),
         redirected=0,
+        continued=0,
         replica_lag_s=lag_s,
     )
