@@ -18,7 +18,7 @@ class StallSettings:
     least_s: float = 3.0
     """With streams on their way: so long at least."""
 
-    report_factor: float = 10.0
+    report_factor: float = 5.0
     """And so many times the learned time between two reports of tokens of one stream."""
 
     prefill_factor: float = 2.0
@@ -36,7 +36,7 @@ class StallSettings:
     unlearned_s: float = 30.0
     """No less than this before the replica's speed is known."""
 
-    learned_reports: int = 20
+    learned_reports: int = 10
     """It is known after so many reports of tokens."""
 
     crowded_factor: float = 4.0

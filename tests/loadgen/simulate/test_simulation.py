@@ -248,7 +248,7 @@ def test_requests_that_wait_in_the_router_are_sent_when_something_ends():
     assert_all_ended(sim, 100)
     row = row_of(sim, policy="two", seed=0)
     assert 0.5 < row.held_share < 1
-    assert row.largest_hold_s == pytest.approx(1.5)  # of one that left while it waited
+    assert 1.0 < row.largest_hold_s <= 1.5  # then clients leave
     successes = [o for o in sim.outcomes if o.failure is None]
     assert row.ttft_max_s == max(o.ttft_s for o in successes)
     assert row.long_ttft_max_s is None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from router.core.stall import Silence, StallSettings, StallWatch, Work, allowed_silence_s
 
 SETTINGS = StallSettings()
-REPORT_S = 8 * 0.02
+REPORT_S = 16 * 0.02
 
 
 def known(now=0.0, *, gap_s=0.0):
@@ -47,25 +47,25 @@ def test_unstreamed_answers_are_given_twice_the_time_that_the_longest_takes():
 
 
 def test_a_crowd_makes_more_allowed():
-    assert allowed(streams=1, report_s=0.1, crowded=True) == pytest.approx(12 + 1)
+    assert allowed(streams=1, report_s=0.2, crowded=True) == pytest.approx(12 + 1)
     assert allowed(prefills=1, prefill_s=0.5, crowded=True) == pytest.approx(40 + 1)
 
 
 def test_before_its_speed_is_known_a_replica_has_half_a_minute():
     silence = Silence(0.0)
-    assert allowed(silence, streams=1, report_s=0.1) == 30.0
+    assert allowed(silence, streams=1, report_s=0.2) == 30.0
     for _ in range(SETTINGS.learned_reports):
         silence.heard(0.0)
-    assert allowed(silence, streams=1, report_s=0.1) == pytest.approx(4.0)
+    assert allowed(silence, streams=1, report_s=0.2) == pytest.approx(4.0)
 
 
 def test_one_that_often_rests_is_known_for_it():
     silence = known(100.0, gap_s=5.0)
-    assert allowed(silence, streams=1, report_s=0.1) == pytest.approx(10.0)
+    assert allowed(silence, streams=1, report_s=0.2) == pytest.approx(10.0)
     silence.fade(160.0)
-    assert allowed(silence, streams=1, report_s=0.1) == pytest.approx(5.0)
+    assert allowed(silence, streams=1, report_s=0.2) == pytest.approx(5.0)
     silence.fade(220.0)
-    assert allowed(silence, streams=1, report_s=0.1) == pytest.approx(4.0)
+    assert allowed(silence, streams=1, report_s=0.2) == pytest.approx(4.0)
 
 
 def test_nobody_may_be_silent_for_more_than_a_minute_with_streams():
@@ -113,7 +113,7 @@ def test_a_single_stream_may_rest_much_longer():
     work = Work(streams=5, report_s=REPORT_S)
     assert not watch.stuck(40.1, silence, work, 100.0)
     assert watch.stuck(39.9, silence, work, 100.0)
-    slow = Work(streams=5, report_s=2.0)
+    slow = Work(streams=5, report_s=4.0)
     assert not watch.stuck(-129.0, silence, slow, 100.0)
     assert watch.stuck(-131.0, silence, slow, 100.0)
     assert not watch.stuck(-500.0, silence, Work(), 100.0)
