@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from router.core.actions import Refuse, Send
 from router.core.request import Attempt, Failure, Request, State
+from router.core.wait_times import WaitTimes
 
 if TYPE_CHECKING:
     from policies.base import Choice
@@ -82,6 +83,8 @@ class Books:
         self.counters = Counters()
         self.open: set[Request] = set()
         """Requests that have not ended."""
+        self.wait_times = WaitTimes()
+        """Of requests that were sent after they had waited; each wait counts."""
         self._fleet = fleet
         self._observer = observer
         self._estimator = estimator
@@ -106,7 +109,10 @@ class Books:
         request.attempt = attempt
         request.attempts += 1
         request.tried = (*request.tried, replica)
-        held_s = now - request.held_s if request.state is _HELD else 0.0
+        held_s = 0.0
+        if request.state is _HELD:
+            held_s = now - request.held_s
+            self.wait_times.observe(held_s)
         request.state = _SENT
         self.counters.attempts += 1
         facts = request.facts

@@ -107,6 +107,7 @@ class Dispatcher:
         self.counters = self._books.counters
         self.open = self._books.open
         """Requests that have not ended."""
+        self.wait_times = self._books.wait_times
         self._placement = Placement(fleet, self.chooser)
         self.waiting = Waiting(self.hold, fleet, self._placement, self._books, self.budget)
         """Requests that wait in the router."""

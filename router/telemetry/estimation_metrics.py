@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from router.core.accuracy import ERROR_BOUNDS
+from router.core.wait_times import WAIT_BOUNDS_S
 from router.telemetry.histogram import Histogram
 from router.telemetry.pieces import counters, gauges, histograms
 
@@ -121,6 +122,15 @@ def _waiting_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
     )
     for name, text, total in totals:
         yield from counters(f"pointsman_requests_{name}", text, _NONE, [((), total)])
+    times = Histogram(WAIT_BOUNDS_S)
+    times.counts = list(dispatcher.wait_times.counts)
+    times.total = dispatcher.wait_times.total_s
+    yield from histograms(
+        "pointsman_request_held_seconds",
+        "How long requests waited in the router before they were sent; of those that waited.",
+        _NONE,
+        [((), times)],
+    )
 
 
 def _histogram(accuracy: Accuracy) -> Histogram:

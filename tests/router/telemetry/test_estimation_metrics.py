@@ -57,6 +57,22 @@ async def test_what_waits_is_told_with_why():
         assert found[f"pointsman_requests_{name}_total",] == 0
 
 
+async def test_times_waited_are_a_histogram_of_those_that_waited():
+    router = FakeRouter()
+    router.serve()
+    policy, router.dispatcher.chooser.policy = router.dispatcher.chooser.policy, Holding()
+    held = [router.arrive(), router.arrive()]
+    router.time_s += 0.25
+    name = "pointsman_request_held_seconds"
+    assert (await samples(router))[f"{name}_count",] == 0
+    router.dispatcher.chooser.policy = policy
+    router.dispatcher.tick(router.now())
+    assert all(request.attempt is not None for request in held)
+    found = await samples(router)
+    assert [found[f"{name}_bucket", le] for le in ("0.2", "0.5", "+Inf")] == [0, 2, 2]
+    assert found[f"{name}_sum",] == 0.5
+
+
 async def test_errors_of_predictions_are_histograms():
     router = FakeRouter()
     router.dispatcher.estimator.ttft.observe(1.0, 2.0)
