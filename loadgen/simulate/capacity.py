@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ NARROW_STEP = 1.06
 """First step of a search that begins where an equal workload had its edge under another seed: then
 it takes five or six simulations instead of ten."""
 
-_MOST_SCALE = 2.0**14
 _LEAST_SCALE = 2.0**-14
 
 
@@ -27,6 +26,7 @@ def highest_scale(
     start: float,
     tolerance: float = DEFAULT_TOLERANCE,
     step: float = WIDE_STEP,
+    most: float = inf,
 ) -> float | None:
     """Search the highest factor on a trace's rate at which its target is met.
 
@@ -41,13 +41,13 @@ def highest_scale(
         start: The first factor to try.
         tolerance: The factor found is at most this share below one at which the target was missed.
         step: The first step, as a ratio above 1.
+        most: Nothing above this factor is tried.
 
     Returns:
         The highest factor found at which the target is met, so the last one for which ``is_met``
-        said yes; None when it is missed even at a rate close to nothing. A target that is met at
-        an absurd rate is not searched any further.
+        said yes; None when it is missed even at a rate close to nothing.
     """
-    low, high = _bracket(is_met, start, step)
+    low, high = _bracket(is_met, min(start, most), step, most)
     if low is None or high is None:
         return low
     while high > low * (1 + tolerance):
@@ -60,13 +60,13 @@ def highest_scale(
 
 
 def _bracket(
-    is_met: Callable[[float], bool], start: float, step: float
+    is_met: Callable[[float], bool], start: float, step: float, most: float
 ) -> tuple[float | None, float | None]:
     """A factor at which the target is met and one, a step higher, at which it is missed."""
     scale = start
     if is_met(scale):
-        while scale < start * _MOST_SCALE:
-            higher = scale * step
+        while scale < most:
+            higher = min(scale * step, most)
             if not is_met(higher):
                 return scale, higher
             scale, step = higher, _longer(step)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from policies.base import RequestFacts
     from policies.forecast import Prefill, Stream
     from router.core.replica import Replica
+    from router.core.request import Attempt
 
 
 class Certain(Survival):
@@ -186,6 +187,12 @@ class Oracle(Estimator):
             forecast = TrueForecast(self.clock, true_speed(station), station=station)
             replica.forecast = forecast
             self._paces[replica] = _Deaf(forecast)
+
+    def sent(self, attempt: Attempt, now: float) -> None:
+        """A request goes to a replica; how long its answer will be is noted with it."""
+        super().sent(attempt, now)
+        forecast, facts = attempt.replica.forecast, attempt.request.facts
+        cast("Forecast", forecast).prefills[attempt].survival = self.survival(facts)
 
     def survival(self, facts: RequestFacts) -> Survival:
         """The length of the answer to this request."""

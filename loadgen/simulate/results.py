@@ -38,6 +38,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The highest rate at which the target is met, when it was searched; null also when no rate
     meets it. The other figures are then those at this rate."""
 
+    capacity_beyond: bool = False
+    """Whether the capacity is higher still: the trace is too short to find out."""
+
     rate_scale: float
     rate_rps: float
     """Mean arrivals per second."""

@@ -84,7 +84,8 @@ def _title(workload: str, by_policy: dict[str, list[Row]], slo: str) -> str:
 
 def _cells(group: list[Row], *, searched: bool, held: bool) -> list[str]:
     if searched:
-        cells = [_median(group, lambda row: row.capacity_rps or 0.0, _rate)]
+        beyond = ">" if any(row.capacity_beyond for row in group) else ""
+        cells = [beyond + _median(group, lambda row: row.capacity_rps or 0.0, _rate)]
     else:
         cells = [_median(group, lambda row: row.rate_rps, _rate)]
     cells.append(_median(group, lambda row: row.goodput, percent))

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from loadgen.trace.selection import Selection
 
 
+LEAST_S = 10.0
+"""In less time a fleet is not loaded but hit once: then no rate is too high."""
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Search:
     """A search for the capacity."""
@@ -30,6 +34,9 @@ class Search:
     tolerance: float = DEFAULT_TOLERANCE
     step: float = WIDE_STEP
     """The first step; see :func:`loadgen.simulate.capacity.highest_scale`."""
+
+    least_s: float = LEAST_S
+    """No rate is tried at which all requests arrive in less than this."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -97,18 +104,18 @@ def _searched(task: Task, search: Search, workload: Workload) -> Finished:
             points.append(Point(workload.rate_rps * scale, simulation.goodput))
         return met
 
-    scale = highest_scale(is_met, task.rate_scale, search.tolerance, search.step)
+    most = workload.duration_s / search.least_s
+    scale = highest_scale(is_met, task.rate_scale, search.tolerance, search.step, most)
     if best is None or scale is None:
         return _finished(task, _run(task, workload, task.rate_scale), points)
-    return _finished(task, best, points, found=True)
+    finished = _finished(task, best, points)
+    row = finished.row
+    row = msgspec.structs.replace(row, capacity_rps=row.rate_rps, capacity_beyond=scale >= most)
+    return msgspec.structs.replace(finished, row=row)
 
 
-def _finished(
-    task: Task, simulation: Simulation, points: list[Point], *, found: bool = False
-) -> Finished:
+def _finished(task: Task, simulation: Simulation, points: list[Point]) -> Finished:
     row = row_of(simulation, policy=task.policy, seed=task.seed)
-    if found:
-        row = msgspec.structs.replace(row, capacity_rps=row.rate_rps)
     curves = None
     if simulation.load is not None:
         ttft_s = (o.ttft_s for o in simulation.outcomes if o.failure is None)

@@ -12,7 +12,7 @@ from loadgen.commandline import BadInput
 from loadgen.simulate.plot import DrawingError, check_drawing
 from loadgen.simulate.screen import run_watched
 from loadgen.simulate.workload import plan
-from loadgen.study.cases import BASELINES, WORKLOADS, fleets
+from loadgen.study.cases import BASELINES, WORKLOADS, fleets, small_fleets
 from loadgen.study.figures import Figures
 from loadgen.study.steps import Case, Study
 from loadgen.study.store import Store, Trust, sources_digest
@@ -20,8 +20,7 @@ from loadgen.study.tables import all_tables
 from loadgen.trace.errors import TraceError
 
 QUICK_BASELINES = ("least_requests", "cache_aware", "lmetric")
-QUICK_FLEETS = ("equal", "half-speed")
-QUICK_LIMIT = 400
+QUICK_LIMIT = 600
 QUICK_TOLERANCE = 0.05
 TOLERANCE = 0.01
 SEEDS = 5
@@ -42,13 +41,12 @@ def _study(
     quick: bool,
 ) -> Study:
     _known(workloads, [each.name for each in WORKLOADS], "--workload")
-    every = fleets()
+    every = small_fleets() if quick else fleets()
     _known(on, [each.name for each in every], "--fleet")
-    chosen = on or (QUICK_FLEETS if quick else ())
     cases = [
         Case(workload, fleet)
         for fleet in every
-        if not chosen or fleet.name in chosen
+        if not on or fleet.name in on
         for workload in WORKLOADS
         if not workloads or workload.name in workloads
     ]
@@ -59,8 +57,8 @@ def _study(
         tolerance=QUICK_TOLERANCE if quick else TOLERANCE,
         folder=folder,
         limit=QUICK_LIMIT if quick else None,
-        left_out=not quick,
-        sweeps=not quick,
+        oracle=not quick,
+        thorough=not quick,
     )
 
 

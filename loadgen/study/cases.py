@@ -113,6 +113,16 @@ def fleets() -> tuple[Fleet, ...]:
     )
 
 
+def small_fleets() -> tuple[Fleet, ...]:
+    """Fleets that the cuts of traces load for more than a few seconds."""
+    one = ReplicaPlan(profile=load_profile("8b-h100"))
+    half = ReplicaPlan(profile=load_profile("8b-h100"), speed=0.5)
+    return (
+        Fleet("two", "2 x 8B on an H100", (one,) * 2),
+        Fleet("two-half-speed", "the same, one of them at half speed", (one, half)),
+    )
+
+
 LEFT_OUT = {
     "waiting in the router": f"{OWN}+wait=false",
     "harm to others": f"{OWN}+harm=0",

@@ -25,6 +25,8 @@ class Spread(NamedTuple):
     least: float
     most: float
     seeds: int
+    beyond: bool = False
+    """Whether it is higher still: a trace is too short to find out."""
 
 
 class Figures:
@@ -106,14 +108,16 @@ class Figures:
         self, case: Case, policy: str, value: Callable[[Row, int], float | None]
     ) -> Spread | None:
         values = []
+        beyond = False
         for seed in range(self.study.seeds):
             row = self._row(self.study.capacity(case, policy, seed))
             found = None if row is None else value(row, seed)
             if found is not None:
                 values.append(found)
+                beyond = beyond or (row is not None and row.capacity_beyond)
         if not values:
             return None
-        return Spread(median(values), min(values), max(values), len(values))
+        return Spread(median(values), min(values), max(values), len(values), beyond)
 
     def _row(self, key: str) -> Row | None:
         finished = self._results.get(key)

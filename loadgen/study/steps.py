@@ -69,8 +69,10 @@ class Study:
     folder: Path | None = None
     limit: int | None = None
     oracle: bool = True
-    left_out: bool = True
-    sweeps: bool = True
+    thorough: bool = True
+    """Whether there is more than capacities and latencies: another target, parts left out, sweeps
+    over rates."""
+
     _steps: dict[str, Step] = field(default_factory=dict)
 
     def steps(self, store: Store) -> list[Step]:
@@ -82,12 +84,12 @@ class Study:
         for case in self.cases:
             if case.fleet is not self.cases[0].fleet:
                 continue
-            self._strict(case)
             if case.workload.name in LOADED:
                 self._loads(case)
-            if self.left_out and case.workload.name in ABLATED:
-                self._ablation(case)
-            if self.sweeps:
+            if self.thorough:
+                self._strict(case)
+                if case.workload.name in ABLATED:
+                    self._ablation(case)
                 self._sweep(case)
         return [replace(step, make=partial(_unless_known, step, store)) for step in self.all()]
 

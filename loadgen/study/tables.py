@@ -124,7 +124,8 @@ def _about(figures: Figures) -> str:
         f"Capacity is the highest rate at which {percent(TARGET)} of the requests meet the "
         f"objective ({slo}; for the 70B twice as much TTFT for each token): {seeds}, their least "
         f"and most in brackets, to {percent(study.tolerance)}. Capacities of others than {FIRST} "
-        f"are ratios to its; the best of them is in italics.\n"
+        f"are ratios to its; the best of them is in italics. A > marks what is higher still: the "
+        f"trace is too short to find out.\n"
     )
 
 
@@ -133,11 +134,11 @@ def _number(value: float | None) -> str:
 
 
 def _median(spread: Spread | None) -> str:
-    return NONE if spread is None else f"{spread.median:.2f}"
+    return NONE if spread is None else f"{'>' if spread.beyond else ''}{spread.median:.2f}"
 
 
 def _spread(spread: Spread | None) -> str:
     if spread is None:
         return NONE
-    text = f"{spread.median:.2f}"
+    text = _median(spread)
     return text if spread.seeds == 1 else f"{text} ({spread.least:.2f}-{spread.most:.2f})"

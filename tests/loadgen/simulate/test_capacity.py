@@ -44,6 +44,13 @@ def test_where_no_rate_will_do_there_is_no_capacity():
     assert highest_scale(lambda _: False, 1.0) is None
 
 
-def test_where_any_rate_will_do_the_search_ends():
+@pytest.mark.parametrize("start", [2.0, 30.0, 100.0])
+def test_no_more_than_the_most_is_tried(start):
     is_met = Edge(float("inf"))
-    assert highest_scale(is_met, 2.0) == is_met.tried[-1] > 10_000
+    assert highest_scale(is_met, start, most=30.0) == is_met.tried[-1] == 30.0
+
+
+@pytest.mark.parametrize("edge", [0.2, 25.0, 29.9])
+def test_below_the_most_it_is_found_all_the_same(edge):
+    found = highest_scale(Edge(edge), 100.0, 0.01, most=30.0)
+    assert found <= edge < found * 1.01

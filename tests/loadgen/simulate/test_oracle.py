@@ -7,7 +7,7 @@ from loadgen.contender import parse_contender
 from loadgen.engine.profile import load_profile
 from loadgen.simulate.oracle import Certain
 from loadgen.simulate.results import row_of
-from loadgen.simulate.scenario import Die, Return, Slow
+from loadgen.simulate.scenario import Die, Slow
 from loadgen.simulate.settings import ReplicaPlan
 from policies.base import Choice
 from policies.slo import Slo
@@ -59,11 +59,27 @@ def test_what_is_ahead_in_an_engine():
 
 def test_what_is_in_the_caches():
     recorder = Recorder()
-    trace = trace_of((0, 1200, 2, (1, 2)), (1, 1200, 2, (1, 3)), (4, 1200, 2, (1, 3)))
-    faults = [Die(replica=0, at_s=2.0), Return(replica=0, at_s=3.0)]
-    sim = told(trace, 1, recorder, faults=faults)
+    # the third one needs all of the cache but five blocks of 16 tokens
+    trace = trace_of(
+        (0, 1200, 2, (1, 2)), (1, 1200, 2, (1, 3)), (4, 4000, 2, (9,)), (6, 1200, 2, (1, 3))
+    )
+    sim = told(trace, plans=[ReplicaPlan(profile=STEADY, kv_tokens=4096)], policy=recorder)
     sim.run()
-    assert [cached for cached, *_ in recorder.seen] == [{}, {"r0": 512}, {}]
+    assert [cached for cached, *_ in recorder.seen] == [{}, {"r0": 512}, {}, {"r0": 80}]
+
+
+def test_streams_are_known_to_the_token():
+    lengths = []
+
+    class Looker:
+        def choose(self, request, replicas, rng):
+            streams = replicas[0].forecast.streams.values()
+            lengths.append([s.survival.remaining_tokens(s.tokens) for s in streams])
+            return Choice(replicas[0], "first")
+
+    told(trace_of((0, 100, 50), (0.1505, 100, 7), (0.4505, 100, 3)), 1, Looker()).run()
+    # 14 tokens have been streamed by 0.1505 s, and 44 by 0.4505 s
+    assert lengths == [[], [36], [6]]
 
 
 @pytest.mark.parametrize("slow", [1.0, 3.0])

@@ -59,18 +59,30 @@ def test_equal_seeds_give_equal_rows_on_however_many_processes(tmp_path):
 def test_the_capacity_is_where_the_target_is_just_met(tmp_path):
     def goodput_at(*arguments):
         out = tmp_path / "f.json"
-        asked = (TRACE, "--replicas", "2", "--policy", "least_requests", "--out", str(out))
+        trace = "bimodal:n=200,rate=20"
+        asked = (trace, "--replicas", "2", "--policy", "least_requests", "--out", str(out))
         assert invoke(*asked, *arguments).exit_code == 0
         (row,) = results_of(out)
         return row
 
     found = goodput_at("--find-capacity", "--target", "80%", "--tolerance", "0.02")
+    assert not found["capacity_beyond"]
     assert found["capacity_rps"] == found["rate_rps"] > 0
     assert found["goodput"] >= 0.8
     again = goodput_at("--rate-scale", str(found["rate_scale"]))
     assert again == found | {"capacity_rps": None}
     # the edge may be ragged, but not by half
     assert goodput_at("--rate-scale", str(2 * found["rate_scale"]))["goodput"] < 0.8
+
+
+def test_a_trace_too_short_to_load_the_fleet_is_told_of(tmp_path):
+    out = tmp_path / "f.json"
+    asked = (TRACE, "--policy", "random", "--replicas", "30", "--find-capacity")
+    result = invoke(*asked, "--out", str(out))
+    (row,) = results_of(out)
+    assert row["capacity_beyond"]
+    assert row["requests"] / row["capacity_rps"] == pytest.approx(10.0, rel=0.1)
+    assert f">{row['capacity_rps']:.2f}" in result.output
 
 
 def test_where_no_rate_meets_the_target_there_is_no_capacity(tmp_path):
