@@ -12,6 +12,7 @@ import aiohttp
 
 if TYPE_CHECKING:
     from loadgen.trial.processes import ChildProcess, Processes
+    from tests.chaos.saboteur import Saboteur
 
 MODEL = "m"
 
@@ -46,6 +47,8 @@ class ChaosReplica:
     def __init__(self, name: str, processes: Processes, size: Size) -> None:
         self.name = name
         self.url = ""
+        self.saboteur: Saboteur | None = None
+        """Between the router and it, where a scenario wants that."""
         self._processes = processes
         self._size = size
         self._child: ChildProcess | None = None
@@ -54,7 +57,12 @@ class ChaosReplica:
     @property
     def address(self) -> str:
         """Host and port; the router's name for it."""
-        return self.url.partition("://")[2]
+        return self.routed_url.partition("://")[2]
+
+    @property
+    def routed_url(self) -> str:
+        """Where the router finds it."""
+        return self.url if self.saboteur is None else self.saboteur.url
 
     async def start(self, *, load_s: float = 0.0) -> None:
         """Start it, at the port that it had before, with nothing in its cache."""
@@ -88,6 +96,13 @@ class ChaosReplica:
         if self._stopped:
             self._stopped = False
             os.kill(self._child.pid, signal.SIGCONT)
+
+    async def working_on(self) -> int:
+        """How many requests it works on, by its own word."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.url}/metrics") as page:
+            lines = (await page.text()).splitlines()
+        names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith(names))
 
     async def faults(self, change: dict[str, Any] | None) -> None:
         """Set faults that the replica has itself; None: end them all."""

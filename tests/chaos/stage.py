@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from loadgen.trial.processes import Processes
 from tests.chaos.fleet import ChaosReplica, Size, start_fleet
 from tests.chaos.load import Book, Load, make_book
+from tests.chaos.saboteur import Saboteur
+from tests.chaos.stream import Ending, connect
 from tests.fakes.serve_process import ServeProcess, eventually
 
 if TYPE_CHECKING:
@@ -16,8 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READY_DEADLINE_S = 60.0
-PROMPTS = 24
-TOKENS = 60
+LEAK_DEADLINE_S = 15.0
 
 
 class Stage:
@@ -48,6 +52,12 @@ class Stage:
         page = await self.router.fleet()
         return next(r for r in page["replicas"] if r["name"] == replica.address)
 
+    async def busiest(self) -> ChaosReplica:
+        """The replica with most streams under way."""
+        page = await self.router.fleet()
+        name = max(page["replicas"], key=lambda view: view["in_flight"])["name"]
+        return next(replica for replica in self.fleet if replica.address == name)
+
     async def until(self, replica: ChaosReplica, told: Callable[[dict[str, Any]], bool]) -> None:
         """Wait until what the router thinks of a replica is so."""
 
@@ -56,6 +66,54 @@ class Stage:
 
         async with asyncio.timeout(READY_DEADLINE_S):
             await eventually(look, 0.05)
+
+    async def until_held(self, requests: int) -> None:
+        """Wait until so many requests wait in the router."""
+
+        async def look() -> bool:
+            held = (await self.router.fleet())["held"].values()
+            return sum(why["requests"] for why in held) >= requests
+
+        async with asyncio.timeout(READY_DEADLINE_S):
+            await eventually(look, 0.05)
+
+    async def resets(self, count: int, *, at_once: int, seed: int) -> int:
+        """Clients that reset their connections at random moments; returns how many did."""
+        rng, numbers, left = random.Random(seed), iter(range(count)), 0
+
+        async def lane() -> None:
+            nonlocal left
+            for _ in numbers:
+                asked, wanted = rng.choice(self.book.answers)
+                client = await connect(self.router.url, asked, rng.randrange(12))
+                async with asyncio.timeout(READY_DEADLINE_S):
+                    await client.over
+                left += client.outcome(wanted).ending is Ending.LEFT
+
+        await asyncio.gather(*(lane() for _ in range(at_once)))
+        return left
+
+    async def descriptors(self) -> int:
+        """File descriptors of the router, but for its idle connections to replicas."""
+        idle = (await self.router.fleet())["connections"]["upstream_idle"]
+        return psutil.Process(self.router.pid).num_fds() - idle
+
+    async def nothing_leaked(self, descriptors: int) -> None:
+        """Wait until the router holds nothing of any request, no replica works for anybody, and
+        there are no more file descriptors than ``descriptors``."""
+        await self.router.drained()
+        left: dict[str, Any] = {}
+
+        async def look() -> bool:
+            left["working"] = [await replica.working_on() for replica in self.fleet]
+            left["descriptors"] = await self.descriptors() - descriptors
+            return not any(left["working"]) and left["descriptors"] <= 0
+
+        try:
+            async with asyncio.timeout(LEAK_DEADLINE_S):
+                await eventually(look, 0.05)
+        except TimeoutError:
+            raise AssertionError(f"leaked: {left}") from None
 
     async def all_ready(self) -> None:
         """Wait until every replica is in full service."""
@@ -68,15 +126,46 @@ class Stage:
         found = [text for text in page.splitlines() if text.startswith(line)]
         return sum(float(text.rpartition(" ")[2]) for text in found)
 
+    async def recovery_figures(self) -> dict[str, Any]:
+        """What the router did about failures since it started."""
+        requests = await self.metric("pointsman_requests_arrived_total")
+        attempts = await self.metric("pointsman_attempts_total")
+        return {
+            "continued": await self.metric('pointsman_continuations_total{outcome="continued"}'),
+            "not_continued": await self.metric("pointsman_not_continued_total{"),
+            "retries": await self.metric("pointsman_retries_total"),
+            "attempts_per_request": round(attempts / max(requests, 1.0), 3),
+        }
+
 
 @asynccontextmanager
-async def staged(size: Size, folder: Path, **config: Any) -> AsyncIterator[Stage]:
-    """Set a stage; on leaving it nothing is left in the router, and all processes are gone."""
+async def staged(
+    size: Size,
+    folder: Path,
+    *,
+    tokens: int = 60,
+    prompts: int = 24,
+    wired: int = 0,
+    **config: Any,
+) -> AsyncIterator[Stage]:
+    """Set a stage; on leaving it nothing is left in the router, and all processes are gone.
+
+    Args:
+        size: Of the fleet.
+        folder: For the configuration.
+        tokens: Length of each answer.
+        prompts: Different requests.
+        wired: So many replicas have a saboteur before them.
+        config: Of the router.
+    """
     async with Processes() as processes:
         fleet = await start_fleet(processes, size)
         try:
-            book = await make_book([replica.url for replica in fleet], PROMPTS, TOKENS)
-            replicas = [{"url": replica.url, "engine": "vllm"} for replica in fleet]
+            book = await make_book([replica.url for replica in fleet], prompts, tokens)
+            for replica in fleet[:wired]:
+                replica.saboteur = Saboteur()
+                await replica.saboteur.start(replica.url)
+            replicas = [{"url": replica.routed_url, "engine": "vllm"} for replica in fleet]
             router = ServeProcess({"replicas": replicas, **config}, folder)
             await router.start()
             stage = Stage(fleet, router, book, size)
@@ -86,3 +175,5 @@ async def staged(size: Size, folder: Path, **config: Any) -> AsyncIterator[Stage
         finally:
             for replica in fleet:
                 replica.go_on()  # what is stopped could not end
+                if replica.saboteur is not None:
+                    await replica.saboteur.stop()
