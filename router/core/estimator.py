@@ -31,6 +31,14 @@ LATE_PREFILL = 1.5
 """The prefill of an answer that is not streamed is taken for done after so many times as long as
 expected: it gives no sign of its own."""
 
+CURIOUS_S = 10.0
+"""A replica that has shown nothing for so long, and is thought slower than the best, is believed to
+be a little faster with each tick, until it is tried again: else one that nobody knows yet, or that
+was slow once, would never be asked where others suffice."""
+
+CURIOSITY = 0.01
+"""Share by which it is then thought faster at each tick."""
+
 MAX_LENGTHS = 256
 """Models whose lengths are learned apart; names beyond share those of no model."""
 
@@ -189,6 +197,18 @@ class Estimator:
                     break
                 self._begin(forecast, attempt, prefill, now)
                 pace.unseen_prefill(now)
+        self._grow_curious(now)
+
+    def _grow_curious(self, now: float) -> None:
+        idle = [
+            p.forecast for p in self._paces.values() if now - p.forecast.prefilled_s > CURIOUS_S
+        ]
+        if not idle or len(self._paces) < 2:
+            return
+        best_s = min(p.forecast.speed.prefill_time_s(1000) for p in self._paces.values())
+        for forecast in idle:
+            if not forecast.prefills and forecast.speed.prefill_time_s(1000) > best_s:
+                forecast.speed.prefill_factor *= 1 - CURIOSITY
 
     def predict_e2e_s(self, attempt: Attempt, ttft_s: float) -> float:
         """Time from sending to the end of the answer, as it is expected now."""
