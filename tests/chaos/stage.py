@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 READY_DEADLINE_S = 60.0
 LEAK_DEADLINE_S = 15.0
+LOOKS = 3
+"""At once at one replica at most: at its health, its load and its models."""
 
 
 class Stage:
@@ -93,12 +95,18 @@ class Stage:
         await asyncio.gather(*(lane() for _ in range(at_once)))
         return left
 
-    async def descriptors(self) -> int:
-        """File descriptors of the router, but for its idle connections to replicas."""
+    async def descriptors(self) -> tuple[int, int]:
+        """File descriptors of the router: its connections to replicas that are neither idle nor
+        ones of its looks at them, and all others."""
         idle = (await self.router.fleet())["connections"]["upstream_idle"]
-        return psutil.Process(self.router.pid).num_fds() - idle
+        process = psutil.Process(self.router.pid)
+        ports = {int(replica.address.rpartition(":")[2]) for replica in self.fleet}
+        remotes = [connection.raddr for connection in process.net_connections("tcp")]
+        upstream = sum(bool(remote) and remote.port in ports for remote in remotes)
+        looks = LOOKS * len(self.fleet)
+        return max(upstream - idle - looks, 0), process.num_fds() - upstream
 
-    async def nothing_leaked(self, descriptors: int) -> None:
+    async def nothing_leaked(self, descriptors: tuple[int, int]) -> None:
         """Wait until the router holds nothing of any request, no replica works for anybody, and
         there are no more file descriptors than ``descriptors``."""
         await self.router.drained()
@@ -106,8 +114,9 @@ class Stage:
 
         async def look() -> bool:
             left["working"] = [await replica.working_on() for replica in self.fleet]
-            left["descriptors"] = await self.descriptors() - descriptors
-            return not any(left["working"]) and left["descriptors"] <= 0
+            pairs = zip(await self.descriptors(), descriptors, strict=True)
+            left["descriptors"] = [max(now - before, 0) for now, before in pairs]
+            return not any(left["working"]) and not any(left["descriptors"])
 
         try:
             async with asyncio.timeout(LEAK_DEADLINE_S):

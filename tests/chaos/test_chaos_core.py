@@ -83,7 +83,7 @@ async def test_streams_outlive_a_stopped_replica(stage):
 
 async def test_requests_outlast_an_outage_of_the_whole_fleet(stage):
     async with stage.load(0.3, seed=4).going() as run:
-        await busy(stage, stage.fleet[1])
+        await busy(stage, stage.fleet[2])
         async with befalling(Kill(), stage.fleet):
             await stage.until_held(3)
     assert flawless(run)
