@@ -8,6 +8,7 @@ from policies.forecast import Clock, Forecast, Prefill, Stream
 from router.core.accuracy import Accuracy
 from router.core.lengths import Lengths
 from router.core.pace import Pace
+from router.core.token_ratio import TokenRatio
 
 if TYPE_CHECKING:
     from policies.base import RequestFacts
@@ -56,6 +57,8 @@ class Estimator:
         """Errors of predicted times to first token."""
         self.e2e = Accuracy()
         """Errors of predicted times to the end of the answer."""
+        self.token_ratio = TokenRatio()
+        """Bytes of a prompt in one token."""
         self._lengths: dict[str | None, Lengths] = {}
         self._paces: dict[Replica, Pace] = {}
 

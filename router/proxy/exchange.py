@@ -22,6 +22,7 @@ from router.proxy.forwarding import answer_head, forwarded_head
 from router.proxy.relay import Relay, stream_to_client, way_to_client
 from router.proxy.tapped import TappedRelay
 from router.proxy.understanding import understand
+from router.proxy.usage import learn_usage
 
 if TYPE_CHECKING:
     from router.core.actions import Abort, Refuse
@@ -305,6 +306,7 @@ class Exchange:
         if self._relay is not None:
             self._relay.say(left)
             self._relay.end()
+            learn_usage(plane.dispatcher.estimator.token_ratio, attempt, self._relay.last)
         self._attempt = self._upstream = None
         actions = plane.dispatcher.attempt_ended(attempt, plane.now())
         self._done(outcome)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from router.api.body import Reading
 from router.api.errors import error_body
 from router.api.objectives import Objectives
 from router.api.routes import Dialect, Routes
@@ -72,7 +73,12 @@ class DataPlane:
         )
         slo = config.slo
         objectives = Objectives(slo.default, slo.models, slo.classes)
-        self.understanding = Understanding(objectives=objectives, isolated=config.isolate_tenants)
+        prefixes = getattr(dispatcher.chooser.policy, "reads_prefix", True)
+        self.understanding = Understanding(
+            reading=Reading(prefixes=prefixes, bytes_per_token=dispatcher.estimator.token_ratio.of),
+            objectives=objectives,
+            isolated=config.isolate_tenants,
+        )
         self.request_heads = RequestHeads(
             Routes(config.forward_paths),
             tenant_field=config.tenant_header.lower().encode() or None,

@@ -42,6 +42,7 @@ class Relay:
         "_head",
         "_tell",
         "direct",
+        "last",
         "sent_bytes",
         "single_below_bytes",
         "tell_at",
@@ -63,6 +64,8 @@ class Relay:
         self.write = write
         self.direct = False
         """Whether a whole chunk may be given to ``write``, past :meth:`take`, if it is counted."""
+        self.last = b""
+        """The last read of the answer, once it has ended: there engines tell what it took."""
         self.sent_bytes = 0
         self.tokens = 0
         """Tokens streamed of which nobody was told yet."""

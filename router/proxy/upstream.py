@@ -286,6 +286,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _finish(self, recipient: Recipient, relay: Relay, data: bytes, end: int) -> None:
         """The response ends at ``end`` in ``data``; what comes after it belongs to nobody."""
         if end:
+            relay.last = data
             relay.take(data[:end] if end < len(data) else data)
             if self._recipient is not recipient:
                 return  # inside of the stream it was said that it is over
