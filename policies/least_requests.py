@@ -26,6 +26,8 @@ class LeastRequests:
     ``least_kv``, which looks at the replicas themselves.
     """
 
+    reads_prefix = False
+
     def choose(
         self,
         request: RequestFacts,  # noqa: ARG002 - every request counts the same here

@@ -21,6 +21,8 @@ class PowerOfTwo:
     Randomized Load Balancing", IEEE TPDS 12(10), 2001. The two are always distinct.
     """
 
+    reads_prefix = False
+
     def choose(
         self,
         request: RequestFacts,  # noqa: ARG002 - every request counts the same here

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 class RandomChoice:
     """Any replica with equal chance: the yardstick that a policy has to beat."""
 
+    reads_prefix = False
+
     def choose(
         self,
         request: RequestFacts,  # noqa: ARG002 - a draw is blind to the request

@@ -23,6 +23,8 @@ class RoundRobin:
     that was away, or that serves another model too, finds its place by when it was last served.
     """
 
+    reads_prefix = False
+
     def choose(
         self,
         request: RequestFacts,  # noqa: ARG002 - the rotation is blind to the request
