@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 SGLANG_ROUTER = "sglang-router==0.3.2"
 WITHOUT_CONTINUATION = "pointsman (no continuation)"
 VENV = Path(".venv-bench")
+ESTIMATING = "pointsman (estimating)"
+"""With the policy least_estimated_completion."""
+CACHE_AWARE = "sglang-router (cache_aware)"
+"""With its own default policy, which looks at prompts as well."""
 INSTALL_DEADLINE_S = 300
 
 
@@ -60,12 +64,13 @@ def pointsman(
     cores: frozenset[int] | None,
     *,
     config: str = "{}",
+    policy: str = "power_of_two",
 ) -> Iterator[Endpoint]:
     """This router, as users run it: polling, policy and metrics on."""
     port, log = free_port(), folder / "pointsman.log"
     path = folder / "pointsman.yaml"
     path.write_text(config)
-    command = [str(Path(sys.executable).parent / "pointsman"), "serve", "--policy", "power_of_two"]
+    command = [str(Path(sys.executable).parent / "pointsman"), "serve", "--policy", policy]
     command += ["--config", str(path), "--port", str(port), "--admin-port", "0"]
     for replica in replicas:
         command += ["--replica", f"http://127.0.0.1:{replica}"]
@@ -80,12 +85,16 @@ without_continuation = partial(pointsman, config='{"continuation": {"enabled": f
 
 @contextmanager
 def sglang_router(
-    replicas: list[int], folder: Path, cores: frozenset[int] | None
+    replicas: list[int],
+    folder: Path,
+    cores: frozenset[int] | None,
+    *,
+    policy: str = "power_of_two",
 ) -> Iterator[Endpoint]:
-    """sglang-router (Rust) with the policy of the same name."""
+    """sglang-router (Rust) with its policy of that name."""
     port, metrics_port, log = free_port(), free_port(), folder / "sglang-router.log"
     command = [str(VENV / "bin" / "python"), "-m", "sglang_router.launch_router"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--policy", "power_of_two"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--policy", policy]
     command += ["--prometheus-host", "127.0.0.1", "--prometheus-port", str(metrics_port)]
     command += ["--log-level", "warn", "--worker-startup-check-interval", "1"]
     command += ["--worker-urls", *(f"http://127.0.0.1:{replica}" for replica in replicas)]
@@ -162,9 +171,12 @@ def available(say: Callable[[str], None]) -> tuple[list[Peer], list[str]]:
     """The peers that can be run here, and why the others cannot."""
     peers, missing = [Peer("direct", direct), Peer("pointsman", pointsman)], []
     peers.append(Peer(WITHOUT_CONTINUATION, without_continuation))
+    estimating = partial(pointsman, policy="least_estimated_completion")
+    peers.append(Peer(ESTIMATING, estimating))
     reason = install_sglang_router(say)
     if reason is None:
         peers.append(Peer("sglang-router", sglang_router))
+        peers.append(Peer(CACHE_AWARE, partial(sglang_router, policy="cache_aware")))
     else:
         missing.append(reason)
     if shutil.which("nginx"):

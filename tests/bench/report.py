@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from tests.bench.peers import WITHOUT_CONTINUATION
+from tests.bench.peers import CACHE_AWARE, ESTIMATING, WITHOUT_CONTINUATION
 
 if TYPE_CHECKING:
     from tests.bench.load import Result
@@ -97,6 +97,16 @@ def goals(figures: dict[str, Figures], poll_ms: float | None) -> list[Goal]:
     return [
         Goal("CPU per unstreamed request / sglang-router", 0.5, plain),
         Goal("CPU per SSE chunk / sglang-router", 0.8, chunk),
+        Goal(
+            "CPU per unstreamed request, estimating / sglang-router (cache_aware)",
+            0.8,
+            _ratio(figures, "plain_us", CACHE_AWARE, ESTIMATING),
+        ),
+        Goal(
+            "CPU per SSE chunk, estimating / sglang-router (cache_aware)",
+            0.8,
+            _ratio(figures, "chunk_us", CACHE_AWARE, ESTIMATING),
+        ),
         Goal("CPU per SSE chunk / nginx", 1.2, _ratio(figures, "chunk_us", "nginx")),
         Goal(
             "CPU per SSE chunk / the same without continuation",
@@ -107,11 +117,13 @@ def goals(figures: dict[str, Figures], poll_ms: float | None) -> list[Goal]:
     ]
 
 
-def _ratio(figures: dict[str, Figures], column: str, peer: str) -> float | None:
+def _ratio(
+    figures: dict[str, Figures], column: str, peer: str, own: str = "pointsman"
+) -> float | None:
     """The median of the rounds' ratios: the two of a round were measured a few seconds apart."""
-    if peer not in figures or "pointsman" not in figures:
+    if peer not in figures or own not in figures:
         return None
-    ours, theirs = (getattr(figures[name], column) for name in ("pointsman", peer))
+    ours, theirs = (getattr(figures[name], column) for name in (own, peer))
     return median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 

@@ -34,7 +34,7 @@ _CHUNK_TAIL = (
     b'"finish_reason":null,"token_ids":null}]}\n\n'
 )
 _CHUNK_TAIL_WITH_ID = _CHUNK_TAIL.replace(b'"token_ids":null', b'"token_ids":[31337]')
-_STREAM_HEAD = (
+STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\n"
     b"date: Mon, 24 Nov 2025 12:00:00 GMT\r\n"
     b"server: uvicorn\r\n"
@@ -199,7 +199,7 @@ class Connection(asyncio.Protocol):
         self._engine.running += 1
         self._due_s = self._engine.loop.time() + self._engine.gap_s
         self._timer = self._engine.loop.call_at(self._due_s, self._tick)
-        self._transport.write(_STREAM_HEAD)
+        self._transport.write(STREAM_HEAD)
 
     def _tick(self) -> None:
         if self._seed is None:
