@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from math import ceil
+from typing import TYPE_CHECKING
+
+from loadgen.engine.sequence import State
+
+if TYPE_CHECKING:
+    from loadgen.engine.engine import Engine
+    from loadgen.engine.sequence import Sequence
 
 RESOLUTION_S = 1e-5
 """Gaps are told apart by this much; an engine step takes some 10 ms."""
@@ -32,3 +39,56 @@ class TokenGaps:
             if rank <= 0:
                 return gap * RESOLUTION_S
         return None
+
+
+class EngineGaps:
+    """Counts the gaps of one engine's answers, by what its counters say between two looks.
+
+    Args:
+        gaps: Where they are counted.
+    """
+
+    def __init__(self, gaps: TokenGaps) -> None:
+        self._gaps = gaps
+        self._steps = self._tokens = 0
+        self._busy_s = 0.0
+        self._preempted: dict[Sequence, float] = {}
+        """When sequences that gave way had their last token, of those that had any."""
+
+    def preempted(self, sequence: Sequence, at_s: float) -> None:
+        """A sequence that has some tokens gave way."""
+        self._preempted.setdefault(sequence, at_s)
+
+    def forget(self, sequence: Sequence) -> None:
+        """A sequence ended, or was aborted."""
+        self._preempted.pop(sequence, None)
+
+    def count(self, engine: Engine, first_tokens: int, now: float) -> None:
+        """Count what came since the last call.
+
+        All steps since then were alike, so one gap stands for all of them.
+
+        Args:
+            engine: The engine.
+            first_tokens: How many of the tokens were the first of an answer.
+            now: The time.
+        """
+        steps = engine.steps_total - self._steps
+        if not steps:
+            return
+        gap_s = (engine.busy_s_total - self._busy_s) / steps
+        tokens = engine.generated_tokens_total - self._tokens - first_tokens
+        if self._preempted:
+            tokens -= self._count_resumed(now)
+        if tokens:
+            self._gaps.add(gap_s, tokens)
+        self._steps = engine.steps_total
+        self._tokens = engine.generated_tokens_total
+        self._busy_s = engine.busy_s_total
+
+    def _count_resumed(self, now: float) -> int:
+        """Count the gaps of those that gave way and have a token again; how many they are."""
+        over = [s for s in self._preempted if s.state in {State.DECODE, State.FINISHED}]
+        for sequence in over:
+            self._gaps.add(now - self._preempted.pop(sequence))
+        return len(over)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, assert_never
 from loadgen.replay.outcome import Failure as Failed
 from loadgen.replay.outcome import Outcome
 from loadgen.simulate.agenda import Agenda
+from loadgen.simulate.faults import befall
 from loadgen.simulate.gaps import TokenGaps
 from loadgen.simulate.oracle import Oracle, TruePrefixIndex
 from loadgen.simulate.results import meets
-from loadgen.simulate.scenario import Die, Hang, Metrics, Resume, Return, Slow
 from loadgen.simulate.station import Station
 from loadgen.simulate.watch import Watch
 from router.core.actions import Abort, Cancel, Refuse, Send
@@ -280,26 +280,7 @@ class Simulation:
             station.report_progress()
 
     def _befall(self, fault: Fault) -> None:
-        station, watch = list(self.stations.values())[fault.replica], self._watches[fault.replica]
-        match fault:
-            case Slow():
-                station.slow_down(fault.factor)
-            case Metrics():
-                watch.metrics = fault.how
-            case Hang():
-                station.hang(health=fault.health)
-                watch.went_silent()
-            case Die():
-                station.die()
-                watch.health_changed()
-            case Resume():
-                station.resume()
-                watch.health_changed()
-            case Return():
-                station.come_back()
-                watch.health_changed()
-            case _:
-                assert_never(fault)
+        befall(fault, list(self.stations.values())[fault.replica], self._watches[fault.replica])
 
 
 def _is_open(attempt: Attempt) -> bool:

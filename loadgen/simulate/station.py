@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from loadgen.engine.engine import Engine
-from loadgen.engine.sequence import Event, EventKind, Sequence, State
+from loadgen.engine.sequence import Event, EventKind, Sequence
+from loadgen.simulate.gaps import EngineGaps
 from router.core.request import Failure
 from router.core.sample import Sample
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from loadgen.simulate.workload import Planned
     from router.core.replica import Replica
     from router.core.request import Attempt
+
+
+TOKENS_AT_ONCE = 16
+"""So many tokens of a stream are told of in one call; as in :mod:`router.proxy.relay`."""
 
 
 class Router(Protocol):
@@ -78,11 +83,7 @@ class Station:
         self._sequences: dict[Attempt, Sequence] = {}
         self._streams: dict[Attempt, Sequence] = {}
         """Answers of which the router has the first token and not the last."""
-        self._preempted: dict[Sequence, float] = {}
-        """When sequences that gave way had their last token, of those that had any."""
         self._due_s: float | None = None
-        self._seen_steps = self._seen_tokens = 0
-        self._seen_busy_s = 0.0
         self._earlier_preemptions = 0
         self._hung_s: float | None = None
         self.silent = False
@@ -134,7 +135,7 @@ class Station:
             self._agenda.after(self._network_s, self._router.broke, attempt, Failure.RESET)
         self._hung_s = None
         self.silent = False
-        for kept in (self._attempts, self._sequences, self._streams, self._preempted):
+        for kept in (self._attempts, self._sequences, self._streams):
             kept.clear()
 
     def come_back(self) -> None:
@@ -199,7 +200,10 @@ class Station:
         )
 
     def report_progress(self) -> None:
-        """Tell the router of the tokens that were streamed since it was last told."""
+        """Tell the router of the streams that have come further since it was last told.
+
+        As in the data plane, it is told of several tokens at a time.
+        """
         if not self._streams:
             return
         engine = self.catch_up()
@@ -208,7 +212,7 @@ class Station:
         generated, streamed = engine.generated, self._router.streamed
         for attempt, sequence in list(self._streams.items()):
             tokens = generated(sequence) - attempt.output_tokens
-            if tokens:
+            if tokens >= TOKENS_AT_ONCE:
                 streamed(attempt, tokens)
 
     def opened(self, attempt: Attempt) -> None:
@@ -236,8 +240,7 @@ class Station:
             now=self._agenda.now_s,
         )
         engine.set_slowdown(self._slowdown, self._agenda.now_s)
-        self._seen_steps = self._seen_tokens = 0
-        self._seen_busy_s = 0.0
+        self._pace = EngineGaps(self._gaps)
         return engine
 
     def _arm(self, engine: Engine) -> None:
@@ -275,8 +278,8 @@ class Station:
             elif kind is EventKind.FINISHED:
                 self._send(self._router.finished, sequence)
             elif sequence.generated and sequence in self._attempts:
-                self._preempted.setdefault(sequence, at_s)
-        self._count_gaps(engine, first_tokens)
+                self._pace.preempted(sequence, at_s)
+        self._pace.count(engine, first_tokens, self._agenda.now_s)
         for kind, sequence, _ in events:
             if kind is EventKind.FINISHED:
                 self._forget(sequence)
@@ -286,26 +289,4 @@ class Station:
 
     def _forget(self, sequence: Sequence) -> None:
         del self._sequences[self._attempts.pop(sequence)]
-        self._preempted.pop(sequence, None)
-
-    def _count_gaps(self, engine: Engine, first_tokens: int) -> None:
-        """All steps since the last call were alike, so one gap stands for all of them."""
-        steps = engine.steps_total - self._seen_steps
-        if not steps:
-            return
-        gap_s = (engine.busy_s_total - self._seen_busy_s) / steps
-        tokens = engine.generated_tokens_total - self._seen_tokens - first_tokens
-        if self._preempted:
-            tokens -= self._count_resumed()
-        if tokens:
-            self._gaps.add(gap_s, tokens)
-        self._seen_steps = engine.steps_total
-        self._seen_tokens = engine.generated_tokens_total
-        self._seen_busy_s = engine.busy_s_total
-
-    def _count_resumed(self) -> int:
-        """Count the gaps of those that gave way and have a token again; how many they are."""
-        over = [s for s in self._preempted if s.state in {State.DECODE, State.FINISHED}]
-        for sequence in over:
-            self._gaps.add(self._agenda.now_s - self._preempted.pop(sequence))
-        return len(over)
+        self._pace.forget(sequence)

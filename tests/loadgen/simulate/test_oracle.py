@@ -9,6 +9,7 @@ from loadgen.simulate.oracle import Certain
 from loadgen.simulate.results import row_of
 from loadgen.simulate.scenario import Die, Slow
 from loadgen.simulate.settings import ReplicaPlan
+from loadgen.simulate.station import TOKENS_AT_ONCE
 from policies.base import Choice
 from policies.slo import Slo
 
@@ -78,8 +79,10 @@ def test_streams_are_known_to_the_token():
             return Choice(replicas[0], "first")
 
     told(trace_of((0, 100, 50), (0.1505, 100, 7), (0.4505, 100, 3)), 1, Looker()).run()
-    # 14 tokens have been streamed by 0.1505 s, and 44 by 0.4505 s
-    assert lengths == [[], [36], [6]]
+    # 14 tokens have been streamed by 0.1505 s, and 44 by 0.4505 s; the router hears of some later
+    assert lengths[0] == []
+    assert 36 <= lengths[1][0] < 36 + TOKENS_AT_ONCE
+    assert 6 <= lengths[2][0] < 6 + TOKENS_AT_ONCE
 
 
 @pytest.mark.parametrize("slow", [1.0, 3.0])
