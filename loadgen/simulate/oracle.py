@@ -53,6 +53,10 @@ class Certain(Survival):
         """What it has beyond ``tokens``; at least one, since it has not ended."""
         return max(self._tokens - tokens, 1.0)
 
+    def outlook(self, tokens: float) -> tuple[float, float]:
+        """:meth:`alive` and :meth:`remaining_tokens` at once."""
+        return self.alive(tokens), self.remaining_tokens(tokens)
+
 
 @dataclass(slots=True)
 class TrueSpeed(Speed):

@@ -41,6 +41,7 @@ def test_a_length_that_is_known():
     law = Certain(10)
     assert [law.alive(n) for n in (1, 9, 10)] == [1, 1, 0]
     assert [law.ends_within(4, n) for n in (5, 6)] == [0, 1]
+    assert (law.outlook(4), law.outlook(12)) == ((1, 6), (0, 1))
     assert (law.remaining_tokens(4), law.remaining_tokens(10), law.mean_tokens) == (6, 1, 10)
 
 
