@@ -74,6 +74,10 @@ class RequestFacts(msgspec.Struct, frozen=True, gc=False):
     waited_s: float = 0.0
     """How long ago the request arrived."""
 
+    expected_output_tokens: float = 0.0
+    """Mean length of the answers to such requests, as far as it was learned, and no more than
+    ``max_output_tokens``; 0 when nobody learns."""
+
 
 class ReplicaView(Protocol):
     """One replica as a policy sees it. All attributes are read-only.

@@ -7,7 +7,7 @@ Everything here is arithmetic on what the router has seen; who learns stands in
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import log2
+from math import inf, log2
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +28,13 @@ PEAK_KNOWN_S = 0.5
 
 HORIZONS_TOKENS = (0.0, 100.0, 400.0, 1600.0, 6400.0)
 """Output tokens ahead at which the use of the KV cache is foreseen."""
+
+LATER = tuple(enumerate(HORIZONS_TOKENS))[1:]
+
+MOST_KV_WAIT_S = 3600.0
+
+LEAST_ALIVE = 1e-9
+"""A stream that has outlived all but this share of the answers is expected to end at once."""
 
 LEAST_GAIN_S = 1e-3
 """What a stream earns back with each token, where its steps leave it nothing."""
@@ -77,7 +84,7 @@ class Stream:
 class Forecast:
     """What is expected of one replica, at the time of its clock.
 
-    :meth:`look` brings ``queue_s``, ``queue_tokens`` and ``step_s`` to that time.
+    :meth:`look` brings ``queue_s`` and ``queue_tokens`` to that time.
     """
 
     clock: Clock
@@ -112,39 +119,47 @@ class Forecast:
     """Until a request sent now would have its turn."""
     queue_tokens: float = field(default=0.0, compare=False)
     """Prefill tokens that are ahead of a request sent now."""
-    step_s: float = field(default=0.010, compare=False)
-    """Between two tokens of each stream there, as things are."""
 
-    _looked_s: float = field(default=-1.0, compare=False)
-    _looked_version: int = field(default=-1, compare=False)
-    _known: dict[int, tuple[float, float]] = field(default_factory=dict, compare=False)
+    harm_per_s: float = field(default=0.0, compare=False)
+    """Objectives that a second of prefill was expected to break when it was weighed last: a first
+    guess, of no worth but to begin with the right replica."""
+
+    _known: dict[int, tuple[float, float, bool]] = field(default_factory=dict, compare=False)
     _known_until_s: float = field(default=-1.0, compare=False)
     _known_version: int = field(default=-1, compare=False)
     _peak_tokens: float = field(default=0.0, compare=False)
     _peak_until_s: float = field(default=-1.0, compare=False)
     _peak_context_tokens: int = field(default=0, compare=False)
 
-    def look(self) -> None:
-        """Bring the forecast to the time of its clock."""
-        now = self.clock.now_s
-        if now == self._looked_s and self.version == self._looked_version:
-            return
-        self._looked_s, self._looked_version = now, self.version
-        streams = len(self.streams) + self.foreign_streams
-        self.step_s = self.speed.step_time_s(streams, self.context_tokens)
+    def look(self) -> float:
+        """Bring the forecast to the time of its clock; returns ``queue_s``."""
+        if not self.prefills:
+            self.queue_s = self.queue_tokens = 0.0
+            return 0.0
+        head = next(iter(self.prefills.values()))
+        began_s = max(self.prefilled_s, head.sent_s)
+        worked_s = self.clock.now_s - began_s
         queue_s, queue_tokens = self.prefill_s, float(self.prefill_tokens)
-        if self.prefills:
-            head = next(iter(self.prefills.values()))
-            worked_s = now - max(head.sent_s, self.prefilled_s)
-            done = min(worked_s / head.time_s, 1.0)
-            queue_s -= done * head.time_s
-            queue_tokens -= done * head.new_tokens
-            if self.foreign_waiting:
-                share = self.foreign_waiting / len(self.prefills)
-                queue_s += share * self.prefill_s
+        if worked_s < head.time_s:
+            queue_s -= worked_s
+            queue_tokens -= worked_s / head.time_s * head.new_tokens
+        else:
+            queue_s -= head.time_s
+            queue_tokens -= head.new_tokens
+        if self.foreign_waiting:
+            queue_s += self.foreign_waiting / len(self.prefills) * self.prefill_s
         self.queue_s, self.queue_tokens = queue_s, queue_tokens
+        return queue_s
 
-    def harm(self, prefill_s: float, new_tokens: float, pressure: float) -> float:
+    @property
+    def step_s(self) -> float:
+        """Between two tokens of each stream there, as things are."""
+        streams = len(self.streams) + self.foreign_streams
+        return self.speed.step_time_s(streams, self.context_tokens)
+
+    def harm(
+        self, prefill_s: float, new_tokens: float, pressure: float, enough: float = inf
+    ) -> float:
         """Objectives of streams here that one prefill more is expected to break.
 
         Streams have a budget: their objective times the tokens so far, less the time that these
@@ -156,44 +171,67 @@ class Forecast:
         Args:
             prefill_s: How long the prefill takes.
             new_tokens: How many tokens it computes.
-            pressure: How near the fleet is to its limit.
+            pressure: How near the fleet is to its limit; more than 1 counts as 1.
+            enough: Harm of which no more need be known than that it is passed: counting stops
+                there.
         """
+        if not self.tight and not self.prefills:
+            return 0.0
+        pressure = min(pressure, 1.0)
         now = self.clock.now_s
         if now > self._known_until_s or self.version != self._known_version:
             self._known.clear()
             self._known_until_s, self._known_version = now + KNOWN_S, self.version
         bucket = int(4 * log2(prefill_s))
         known = self._known.get(bucket)
-        if known is None:
-            known = self._known[bucket] = self._weigh(prefill_s, new_tokens)
-        broken, taken = known
-        return broken + pressure * max(taken - broken, 0.0)
+        if known is None or (not known[2] and _weighed(known, pressure) <= enough):
+            known = self._known[bucket] = self._weigh(prefill_s, new_tokens, pressure, enough)
+            self.harm_per_s = known[0] / prefill_s
+        return _weighed(known, pressure)
 
-    def _weigh(self, prefill_s: float, new_tokens: float) -> tuple[float, float]:
-        """Objectives broken, and shares of budgets taken."""
+    def _weigh(
+        self, prefill_s: float, new_tokens: float, pressure: float, enough: float
+    ) -> tuple[float, float, bool]:
+        """Objectives broken, shares of budgets taken, and whether that is all of them."""
         now, step_s, speed = self.clock.now_s, self.step_s, self.speed
-        broken = taken = 0.0
+        broken, taken = self._weigh_prefills(prefill_s, new_tokens, step_s)
+        mild = 1 - pressure
+        tpot_s = stall_s = ahead_s = 0.0
+        gain_s = LEAST_GAIN_S
         for stream in self.tight.values():
-            tpot_s = stream.tpot_s
-            stall_s = speed.stall_s(prefill_s, new_tokens, tpot_s)
+            if stream.tpot_s != tpot_s:  # nearly always all are the same
+                tpot_s = stream.tpot_s
+                stall_s = speed.stall_s(prefill_s, new_tokens, tpot_s)
+                gain_s = max(tpot_s - step_s, LEAST_GAIN_S)
+                ahead_s = speed.stall_s(self.queue_s, self.queue_tokens, tpot_s)
             if not stall_s:
                 continue
-            gain_s = max(tpot_s - step_s, LEAST_GAIN_S)
-            tokens = stream.tokens + min((now - stream.seen_s) / step_s, UNSEEN_TOKENS)
-            before_s = stream.debt_s(now, tokens)
-            if self.queue_s:
-                before_s += speed.stall_s(self.queue_s, self.queue_tokens, tpot_s)
+            unseen_tokens = (now - stream.seen_s) / step_s
+            tokens = stream.tokens + (min(UNSEEN_TOKENS, unseen_tokens))
+            before_s = now - stream.began_s - tpot_s * (tokens - 1) + ahead_s
             survival = stream.survival
-            budget_s = survival.remaining_tokens(tokens) * gain_s - before_s
-            if budget_s > 0:
-                taken += min(stall_s / budget_s, 1.0)
+            alive, remaining_tokens = survival.outlook(tokens)
+            budget_s = remaining_tokens * gain_s - before_s
+            taken += 0.0 if budget_s <= 0 else stall_s / budget_s if budget_s > stall_s else 1.0
             after_s = before_s + stall_s
-            if after_s > 0:
-                broken += survival.ends_within(tokens, after_s / gain_s)
-                if before_s > 0:
-                    broken -= survival.ends_within(tokens, before_s / gain_s)
+            if after_s <= 0:
+                continue
+            if alive >= LEAST_ALIVE:
+                saved = alive if before_s <= 0 else survival.alive(tokens + before_s / gain_s)
+                broken += (saved - survival.alive(tokens + after_s / gain_s)) / alive
+            elif before_s <= 0:
+                broken += 1.0
+            if broken > enough or mild * broken + pressure * taken > enough:
+                return broken, taken, False
+        return broken, taken, True
+
+    def _weigh_prefills(
+        self, prefill_s: float, new_tokens: float, step_s: float
+    ) -> tuple[float, float]:
+        """What is broken and taken of those that will be streams soon."""
+        broken = taken = 0.0
         for prefill in self.prefills.values():
-            stall_s = speed.stall_s(prefill_s, new_tokens, prefill.tpot_s)
+            stall_s = self.speed.stall_s(prefill_s, new_tokens, prefill.tpot_s)
             if stall_s:
                 gain_s = max(prefill.tpot_s - step_s, LEAST_GAIN_S)
                 survival = prefill.survival
@@ -205,6 +243,30 @@ class Forecast:
         """Tokens of KV in use once all prefills sent there are done."""
         return self.kv_share * self.context_tokens
 
+    def kv_wait_s(self, more_tokens: float, kv_tokens: float) -> float:
+        """Until ``more_tokens`` fit into a KV cache of ``kv_tokens``, from how fast streams end.
+
+        A rough figure: streams give back what they hold evenly over the time that their answers
+        are expected to last, prefills as if they were streams already. It is no longer than
+        :data:`MOST_KV_WAIT_S`, which also stands for never.
+        """
+        lacking = self.kv_tokens() + more_tokens - kv_tokens
+        if lacking <= 0:
+            return 0.0
+        freed = 0.0
+        for stream in self.streams.values():
+            freed += stream.context_tokens / stream.survival.remaining_tokens(stream.tokens)
+        for prefill in self.prefills.values():
+            context_tokens = prefill.new_tokens + prefill.cached_tokens
+            freed += context_tokens / prefill.survival.remaining_tokens(1)
+        freed_per_s = self.kv_share * freed / self.step_s
+        return min(lacking / freed_per_s, MOST_KV_WAIT_S) if freed_per_s else MOST_KV_WAIT_S
+
+    def most_peak_tokens(self) -> float:
+        """What :meth:`peak_tokens` cannot pass: a sum instead of a look at each stream."""
+        streams = len(self.streams) + len(self.prefills)
+        return self.context_tokens + streams * HORIZONS_TOKENS[-1]
+
     def peak_tokens(self) -> float:
         """Tokens of context at the peak to come, if nothing more were sent here.
 
@@ -215,15 +277,27 @@ class Forecast:
         if now > self._peak_until_s:
             self._peak_until_s = now + PEAK_KNOWN_S
             self._peak_context_tokens = self.context_tokens
-            self._peak_tokens = max(self._tokens_after(more) for more in HORIZONS_TOKENS)
+            self._peak_tokens = self._tokens_at_peak()
         return self._peak_tokens + self.context_tokens - self._peak_context_tokens
 
-    def _tokens_after(self, more: float) -> float:
-        held = 0.0
+    def _tokens_at_peak(self) -> float:
+        held = [0.0] * len(HORIZONS_TOKENS)
         for stream in self.streams.values():
-            left = 1 - stream.survival.ends_within(stream.tokens, more) if more else 1.0
-            held += (stream.context_tokens + more) * left
+            tokens, context_tokens, survival = stream.tokens, stream.context_tokens, stream.survival
+            alive = survival.alive(tokens)
+            held[0] += context_tokens
+            if alive >= LEAST_ALIVE:
+                for number, more in LATER:
+                    left = survival.alive(tokens + more) / alive
+                    held[number] += (context_tokens + more) * left
         for prefill in self.prefills.values():
-            left = prefill.survival.alive(more) if more else 1.0
-            held += (prefill.new_tokens + prefill.cached_tokens + more) * left
-        return held
+            context_tokens, survival = prefill.new_tokens + prefill.cached_tokens, prefill.survival
+            held[0] += context_tokens
+            for number, more in LATER:
+                held[number] += (context_tokens + more) * survival.alive(more)
+        return max(held)
+
+
+def _weighed(known: tuple[float, float, bool], pressure: float) -> float:
+    broken, taken, _ = known
+    return broken + pressure * max(taken - broken, 0.0)

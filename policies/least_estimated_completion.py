@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from heapq import nsmallest
+from heapq import heapify, heappop
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 from policies.base import Choice, Estimate
@@ -37,8 +38,15 @@ SLOW_FROM, SLOW_TO = 0.85, 1.05
 LONG_S = 0.2
 """A prefill shorter than this may do proportionally less harm: many of them will follow."""
 
+ADAPTER_LOAD_S = 0.5
+"""What a replica that has not loaded the adapter asked for takes to do so. S-LoRA and vLLM read
+some 100 MB from the host, where it was not evicted; from a disk or a hub it takes longer."""
+
 KEPT = 8
 """Estimates kept to be explained."""
+
+Cost = tuple[float, int, float, float, int, float]
+"""Cost, place of the replica, seconds of queue and of prefill, cached tokens, harm."""
 
 
 class LeastEstimatedCompletion:
@@ -88,95 +96,194 @@ class LeastEstimatedCompletion:
 
     def choose(self, request: RequestFacts, replicas: Sequence[ReplicaView], rng: Random) -> Choice:
         """Pick the replica of least cost; hold the request where another moment is better."""
-        busy = room = 0
+        if any(replica.forecast is None for replica in replicas):
+            return self._without_forecast.choose(request, replicas, rng)
+        if self.wait and request.waited_s > 0 and not self._has_room(replicas):
+            return Choice(replicas[0], "no_room", hold=True)
+        open_costs, busy = self._own_costs(request, replicas)
+        costs = self._costs(request, replicas, open_costs, self.pressure * busy / len(replicas))
+        return self._decide(request, replicas, costs, open_costs)
+
+    def _has_room(self, replicas: Sequence[ReplicaView]) -> bool:
+        """Whether any replica would do more than queue a request."""
+        most = self.most_queue_tokens
         for replica in replicas:
-            forecast = replica.forecast
-            if forecast is None:
-                return self._without_forecast.choose(request, replicas, rng)
+            forecast = cast("Forecast", replica.forecast)  # `choose` has seen to that
             forecast.look()
+            if forecast.queue_tokens <= most:
+                return True
+        return False
+
+    def _own_costs(
+        self, request: RequestFacts, replicas: Sequence[ReplicaView]
+    ) -> tuple[list[Cost], int]:
+        """What each replica costs the request itself, which is the least that it costs in all.
+
+        Returns:
+            The costs, the likely best one at the end, and the number of replicas that are at a
+            prefill.
+        """
+        tokens, waited_s, objective_s = request.prompt_tokens, request.waited_s, request.ttft_slo_s
+        found = request.cached if self.prefix else {}
+        most_cached = max(tokens - 1, 0)
+        time_weight, weight = self.time_weight, self.harm
+        loading = _without_adapter(request, replicas)
+        costs: list[Cost] = []
+        busy = likely = 0
+        least = inf
+        for number, replica in enumerate(replicas):
+            forecast = cast("Forecast", replica.forecast)
+            queue_s = forecast.look()
             if forecast.prefills:
                 busy += 1
-            if forecast.queue_tokens <= self.most_queue_tokens:
-                room += 1
-        if self.wait and not room and request.waited_s > 0:
-            return Choice(replicas[0], "no_room", hold=True)
-        pressure = self.pressure * busy / len(replicas)
-        costs = [self._cost(request, replica, pressure) for replica in replicas]
-        return self._decide(request, replicas, costs)
+            if loading and number in loading:
+                queue_s += ADAPTER_LOAD_S
+            cached = min(found.get(replica.name, 0), most_cached) if found else 0
+            prefill_s = forecast.speed.prefill_time_s(tokens - cached or 1, cached)
+            ttft_s = queue_s + prefill_s
+            limit_s = NORMAL_TTFT_S + 4 * prefill_s if objective_s is None else objective_s
+            cost, spent = time_weight * ttft_s, (waited_s + ttft_s) / limit_s
+            if spent > LATE_FROM:
+                cost += min((spent - LATE_FROM) / (LATE_TO - LATE_FROM), 1.0)
+            costs.append((cost, number, queue_s, prefill_s, cached, 0.0))
+            cost += weight * forecast.harm_per_s * prefill_s
+            if cost < least:
+                least, likely = cost, number
+        costs[likely], costs[-1] = costs[-1], costs[likely]
+        return costs, busy
 
-    def _cost(self, request: RequestFacts, replica: ReplicaView, pressure: float) -> Estimate:
-        forecast = cast("Forecast", replica.forecast)  # `choose` has seen to that
-        tokens = request.prompt_tokens
-        cached = request.cached.get(replica.name, 0) if self.prefix and request.cached else 0
-        cached = min(cached, tokens - 1)
-        new_tokens = max(tokens - cached, 1)
-        prefill_s = forecast.speed.prefill_time_s(new_tokens, cached)
-        queue_s = forecast.queue_s
-        ttft_s = queue_s + prefill_s
-        harm = forecast.harm(prefill_s, new_tokens, pressure) if self.harm else 0.0
+    def _costs(
+        self,
+        request: RequestFacts,
+        replicas: Sequence[ReplicaView],
+        open_costs: list[Cost],
+        pressure: float,
+    ) -> list[Cost]:
+        """Complete the costs of those that may be the best.
+
+        To weigh harm takes far longer than the rest, and harm is never below 0. So it is weighed
+        where the rest costs least, on to where the rest alone costs more than the best in all.
+
+        Args:
+            request: The request.
+            replicas: The candidates.
+            open_costs: Costs without harm; those that are completed are taken out, and the others
+                become a heap.
+            pressure: How near the fleet is to its limit.
+        """
+        first = open_costs.pop()
+        costs = [self._complete(request, replicas[first[1]], first, pressure, inf)]
+        least = costs[0][0]
+        heapify(open_costs)
+        while open_costs and open_costs[0][0] < least:
+            next_ = heappop(open_costs)
+            cost = self._complete(request, replicas[next_[1]], next_, pressure, least)
+            costs.append(cost)
+            least = min(cost[0], least)
+        return costs
+
+    def _complete(
+        self, request: RequestFacts, replica: ReplicaView, own: Cost, pressure: float, least: float
+    ) -> Cost:
+        """A cost with harm in it, as far as it is needed to know that it is not below ``least``."""
+        cost, number, queue_s, prefill_s, cached, harm = own
+        forecast = cast("Forecast", replica.forecast)
+        new_tokens = request.prompt_tokens - cached or 1
         if self.peak and replica.kv_tokens is not None:
-            harm += _peak_harm(forecast, replica.kv_tokens, request, new_tokens)
-        own = (request.waited_s + ttft_s) / _ttft_objective_s(request, prefill_s)
-        own = min(max((own - LATE_FROM) / (LATE_TO - LATE_FROM), 0.0), 1.0)
-        cost = self.time_weight * ttft_s + own + self.harm * harm
-        return Estimate(replica.name, queue_s, prefill_s, 0.0, 0.0, cached, harm, cost)
+            harm = _peak_harm(forecast, replica.kv_tokens, request, new_tokens)
+        weight = self.harm
+        if weight:
+            enough = (least - cost) / weight - harm
+            if enough > 0:
+                harm += forecast.harm(prefill_s, new_tokens, pressure, enough)
+            cost += weight * harm
+        return cost, number, queue_s, prefill_s, cached, harm
 
     def _decide(
-        self, request: RequestFacts, replicas: Sequence[ReplicaView], costs: list[Estimate]
+        self,
+        request: RequestFacts,
+        replicas: Sequence[ReplicaView],
+        costs: list[Cost],
+        open_costs: list[Cost],
     ) -> Choice:
-        best = min(costs, key=_cost_of)
-        replica = replicas[costs.index(best)]
-        ttft_s = best.queue_s + best.prefill_s
+        costs.sort()
+        best = costs[0]
+        _, number, queue_s, prefill_s, _, _ = best
+        replica, ttft_s = replicas[number], queue_s + prefill_s
         why = self._better_later(request, replica, best) if self.wait else None
         if why is not None:
             return Choice(replica, why, hold=True, ttft_s=ttft_s)
-        kept = tuple(nsmallest(KEPT, costs, key=_cost_of))
-        return Choice(replica, "least_cost", ttft_s=ttft_s, estimates=kept)
+        while open_costs and len(costs) < KEPT:
+            costs.append(heappop(open_costs))
+        estimates = [_estimate(request, replicas[cost[1]], cost) for cost in sorted(costs)[:KEPT]]
+        return Choice(replica, "least_cost", ttft_s=ttft_s, estimates=tuple(estimates))
 
-    def _better_later(
-        self, request: RequestFacts, replica: ReplicaView, best: Estimate
-    ) -> str | None:
+    def _better_later(self, request: RequestFacts, replica: ReplicaView, best: Cost) -> str | None:
         """Why the request should wait; None when it should not."""
         forecast = replica.forecast
         if forecast is None or not (forecast.prefills or forecast.streams):
             return None  # nothing there is worth waiting for
         if forecast.queue_tokens > self.most_queue_tokens:
             return "queue"
+        _, _, queue_s, prefill_s, cached, harm = best
         kv_tokens = replica.kv_tokens
-        best_new_tokens = request.prompt_tokens - best.cached_tokens
-        if kv_tokens and forecast.kv_tokens() + best_new_tokens > kv_tokens:
+        if kv_tokens and forecast.kv_tokens() + request.prompt_tokens - cached > kv_tokens:
             return "kv_full"
-        if best.harm <= self.most_harm * min(best.prefill_s / LONG_S, 1.0):
+        if harm <= self.most_harm * min(prefill_s / LONG_S, 1.0):
             return None
-        objective_s = _ttft_objective_s(request, best.prefill_s)
-        left_s = objective_s - request.waited_s - best.queue_s - best.prefill_s
+        objective_s = request.ttft_slo_s
+        limit_s = NORMAL_TTFT_S + 4 * prefill_s if objective_s is None else objective_s
+        left_s = limit_s - request.waited_s - queue_s - prefill_s
         return "harm" if abs(left_s) > SLACK_S else None
 
 
-def _cost_of(estimate: Estimate) -> float:
-    return estimate.cost
+def _without_adapter(request: RequestFacts, replicas: Sequence[ReplicaView]) -> frozenset[int]:
+    """The places of replicas that would have to load the adapter asked for.
+
+    A model counts as an adapter when some replica has loaded it as one; a replica that does not
+    tell what it has loaded is taken to need no time.
+    """
+    model = request.model
+    if not any(replica.adapters and model in replica.adapters for replica in replicas):
+        return frozenset()
+    return frozenset(
+        number
+        for number, replica in enumerate(replicas)
+        if replica.adapters is not None and model not in replica.adapters
+    )
 
 
-def _ttft_objective_s(request: RequestFacts, prefill_s: float) -> float:
-    objective_s = request.ttft_slo_s
-    return NORMAL_TTFT_S + 4 * prefill_s if objective_s is None else objective_s
+def _estimate(request: RequestFacts, replica: ReplicaView, parts: Cost) -> Estimate:
+    """A cost as it is kept to be explained."""
+    cost, _, queue_s, prefill_s, cached, harm = parts
+    forecast = cast("Forecast", replica.forecast)
+    more_tokens = request.expected_output_tokens - 1
+    decode_s = more_tokens * forecast.step_s if more_tokens > 0 else 0.0
+    kv_tokens = replica.kv_tokens
+    kv_wait_s = 0.0
+    if kv_tokens is not None:
+        kv_wait_s = forecast.kv_wait_s(request.prompt_tokens - cached, kv_tokens)
+    return Estimate(replica.name, queue_s, prefill_s, decode_s, kv_wait_s, cached, harm, cost)
 
 
 def _peak_harm(forecast: Forecast, kv_tokens: int, request: RequestFacts, new_tokens: int) -> float:
     """Objectives lost to a KV cache that preempts, or steps that are too slow, at the peak."""
+    streams = len(forecast.streams) + len(forecast.prefills)
+    share, speed, objective_s = forecast.kv_share, forecast.speed, request.tpot_slo_s
+    tokens = request.prompt_tokens
+    most = forecast.most_peak_tokens()
+    if share * most + new_tokens <= FULL_FROM * kv_tokens and (
+        objective_s is None
+        or speed.step_time_s(streams + 1, most + tokens) <= SLOW_FROM * objective_s
+    ):
+        return 0.0
     before = forecast.peak_tokens()
-    share = forecast.kv_share
     full_before = share * before / kv_tokens
     full_after = full_before + new_tokens / kv_tokens
     harm = FULL_COST * max(full_after - max(full_before, FULL_FROM), 0.0)
-    objective_s = request.tpot_slo_s
     if objective_s is not None:
-        streams = len(forecast.streams) + len(forecast.prefills)
-        speed = forecast.speed
         slow_before = _too_slow(speed.step_time_s(streams, before) / objective_s)
-        slow_after = _too_slow(
-            speed.step_time_s(streams + 1, before + request.prompt_tokens) / objective_s
-        )
+        slow_after = _too_slow(speed.step_time_s(streams + 1, before + tokens) / objective_s)
         harm += slow_after + streams * (slow_after - slow_before)
     return harm
 

@@ -68,6 +68,18 @@ class Survival:
         below = self._alive[number]
         return below - (below - self._alive[number + 1]) * (place - number)
 
+    def outlook(self, tokens: float) -> tuple[float, float]:
+        """:meth:`alive` and :meth:`remaining_tokens` at once: both are asked of each stream."""
+        if tokens <= 1:
+            return 1.0, self._remaining[0]
+        place = log2(tokens) * BINS_PER_DOUBLING
+        number = int(place)
+        if number >= BINS:
+            return self._alive[-1], self._remaining[BINS - 1]
+        alive = self._alive
+        below = alive[number]
+        return below - (below - alive[number + 1]) * (place - number), self._remaining[number]
+
     def ends_within(self, tokens: float, more: float) -> float:
         """The chance that an answer of ``tokens`` so far ends within ``more`` tokens."""
         alive = self.alive(tokens)

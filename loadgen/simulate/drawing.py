@@ -193,16 +193,6 @@ def label_quantiles(axes: Axes, lines: Sequence[Line]) -> None:
     )
 
 
-def spread_apart(places: Sequence[float], gap: float) -> list[float]:
-    """``places``, moved up as little as needed to be ``gap`` apart; in the order given."""
-    moved = list(places)
-    free = float("-inf")
-    for number in sorted(range(len(moved)), key=moved.__getitem__):
-        moved[number] = max(moved[number], free)
-        free = moved[number] + gap
-    return moved
-
-
 def finish(axes: Axes, x_label: str, y_label: str) -> None:
     """Label the axes, and take away what does not help to read them."""
     axes.set_xlabel(x_label, fontsize=_LABEL_PT, color=GREY)

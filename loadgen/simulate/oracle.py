@@ -100,13 +100,13 @@ class TrueForecast(Forecast):
     kv_tokens_then: float = 0.0
     """What :meth:`kv_tokens` answers."""
 
-    def look(self) -> None:
-        """Bring the forecast to the time of its clock."""
+    def look(self) -> float:
+        """Bring the forecast to the time of its clock; returns ``queue_s``."""
         Forecast.look(self)  # super() does not work in a dataclass with slots
         station = cast("Station", self.station)
         engine = station.catch_up()
         if engine is None:
-            return
+            return self.queue_s
         queue_s, queue_tokens = self._under_way(engine)
         later_tokens = 0
         for tokens, before in self._later(engine, station):
@@ -117,6 +117,7 @@ class TrueForecast(Forecast):
         self.kv_tokens_then = in_use_tokens + later_tokens
         held_tokens = self.context_tokens - self.waiting_tokens
         self.kv_share = min(in_use_tokens / held_tokens, 1.2) if held_tokens else 1.0
+        return self.queue_s
 
     def kv_tokens(self) -> float:
         """Tokens of KV in use once all prefills sent there are done."""

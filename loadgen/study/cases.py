@@ -106,8 +106,10 @@ def fleets() -> tuple[Fleet, ...]:
     half = ReplicaPlan(profile=small, speed=0.5)
     return (
         Fleet("equal", "8 x 8B on an H100", (one,) * 8),
-        Fleet("budget-1024", "the same, token budget of a step 1,024", (tuned,) * 8),
-        Fleet("half-speed", "the same, half of them at half speed", (one,) * 4 + (half,) * 4),
+        Fleet("budget-1024", "8 x 8B on an H100, token budget of a step 1,024", (tuned,) * 8),
+        Fleet(
+            "half-speed", "8 x 8B on an H100, half of them at half speed", (one,) * 4 + (half,) * 4
+        ),
         Fleet("sixteen", "16 x 8B on an H100", (one,) * 16),
         Fleet("70b", "8 x 70B on four H100", (ReplicaPlan(profile=large),) * 8, 0.0005),
     )
@@ -119,7 +121,7 @@ def small_fleets() -> tuple[Fleet, ...]:
     half = ReplicaPlan(profile=load_profile("8b-h100"), speed=0.5)
     return (
         Fleet("two", "2 x 8B on an H100", (one,) * 2),
-        Fleet("two-half-speed", "the same, one of them at half speed", (one, half)),
+        Fleet("two-half-speed", "2 x 8B on an H100, one of them at half speed", (one, half)),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from loadgen.simulate.drawing import COLOURS, GREY, draw, finish, spread_apart
+from loadgen.simulate.drawing import COLOURS, GREY, draw, finish
 from loadgen.study.cases import FIRST, ORACLE, OWN
 
 if TYPE_CHECKING:
@@ -49,49 +49,54 @@ def draw_all(figures: Figures, folder: Path) -> list[Path]:
 
 def draw_capacities(path: Path, figures: Figures, fleet: Fleet, cases: Sequence[Case]) -> None:
     """A row of dots for each workload: capacities as ratios to round_robin's."""
-    figure = Figure(figsize=(9, 1.2 + 0.72 * len(cases)), layout="constrained")
+    figure = Figure(figsize=(9, 1.4 + 0.72 * len(cases)), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(f"Capacity, {fleet.title}", loc="left", fontsize=10, color=GREY)
+    axes.set_title(fleet.title, loc="left", fontsize=10, color=GREY)
     for place, case in enumerate(reversed(cases)):
-        _draw_case(axes, figures, case, place)
+        _draw_case(axes, figures, case, place, first=place == len(cases) - 1)
     axes.set_yticks(range(len(cases)), [case.workload.name for case in reversed(cases)])
-    axes.set_ylim(-0.6, len(cases) - 0.35)
+    axes.set_ylim(-0.6, len(cases) - 0.3)
+    axes.set_xlim(left=0)
     axes.axvline(1, color="#bbbbbb", lw=1)
-    finish(axes, f"capacity as a ratio to {FIRST}'s", "")
+    finish(axes, f"capacity as a ratio to {FIRST}'s; grey: other policies", "")
     axes.grid(visible=False, axis="y")
     axes.grid(visible=True, axis="x", color="#eeeeee")
     figure.savefig(path, dpi=150)
 
 
-def _draw_case(axes: Axes, figures: Figures, case: Case, place: int) -> None:
+def _draw_case(axes: Axes, figures: Figures, case: Case, place: int, *, first: bool) -> None:
     others = {
         policy: spread.median
         for policy in figures.study.baselines
         if (spread := figures.ratio(case, policy)) is not None
     }
-    axes.plot(list(others.values()), [place] * len(others), "o", color="#aaaaaa", ms=5)
-    labels: list[tuple[float, str, str]] = []
+    axes.plot(list(others.values()), [place] * len(others), "o", color="#bbbbbb", ms=5)
     best = figures.best_baseline(case)
     if best in others:
         axes.plot(others[best], place, "o", color=COLOURS[1], ms=6)
-        labels.append((others[best], best, COLOURS[1]))
-    for policy, colour, marker in ((ORACLE, "black", "|"), (OWN, COLOURS[0], "o")):
-        spread = figures.ratio(case, policy)
-        if spread is None:
-            continue
-        axes.plot([spread.least, spread.most], [place, place], color=colour, lw=1.2)
-        axes.plot(spread.median, place, marker, color=colour, ms=8)
-        name = "this" if policy == OWN else policy
-        labels.append((spread.median, f"{name} {spread.median:.2f}", colour))
-    low, high = axes.get_xlim()
-    places = spread_apart([x for x, _, _ in labels], 0.14 * (high - low))
-    for (_, text, colour), x in zip(labels, places, strict=True):
-        axes.annotate(
-            text,
-            (x, place),
-            xytext=(0, 8),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=colour,
-        )
+        _label(axes, (others[best], place), best, COLOURS[1], below=True)
+    oracle, own = figures.ratio(case, ORACLE), figures.ratio(case, OWN)
+    if oracle is not None:
+        axes.plot(oracle.median, place, "|", color="black", ms=14, mew=1.5)
+        if first:
+            _label(axes, (oracle.median, place), ORACLE, "black", below=True)
+    if own is not None:
+        axes.plot([own.least, own.most], [place, place], color=COLOURS[0], lw=1.2)
+        axes.plot(own.median, place, "o", color=COLOURS[0], ms=8)
+        name = f"{OWN} " if first else ""
+        beyond = ">" if own.beyond else ""
+        _label(axes, (own.median, place), f"{name}{beyond}{own.median:.2f}", COLOURS[0])
+
+
+def _label(
+    axes: Axes, at: tuple[float, float], text: str, colour: str, *, below: bool = False
+) -> None:
+    axes.annotate(
+        text,
+        at,
+        xytext=(0, -15 if below else 8),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        color=colour,
+    )

@@ -85,6 +85,7 @@ class Chooser:
         facts = request.facts
         self._estimator.clock.now_s = now
         force_setattr(facts, "waited_s", now - request.arrived_s)
+        force_setattr(facts, "expected_output_tokens", self._estimator.expected_tokens(facts))
         if facts.prefix:
             cached = self._prefix_index.match(facts.prefix, facts.prefix_block_tokens)
             force_setattr(facts, "cached", cached)

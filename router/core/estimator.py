@@ -89,6 +89,11 @@ class Estimator:
         """The law of lengths that an answer to this request is expected to follow."""
         return self._lengths_of(facts.model).survival
 
+    def expected_tokens(self, facts: RequestFacts) -> float:
+        """Mean length of the answers to such requests, and no more than the client wants."""
+        tokens, most = self._lengths_of(facts.model).survival.mean_tokens, facts.max_output_tokens
+        return tokens if most is None else min(tokens, most)
+
     def sent(self, attempt: Attempt, now: float) -> None:
         """A request goes to a replica: it is charged at once."""
         replica, facts = attempt.replica, attempt.request.facts
@@ -215,10 +220,8 @@ class Estimator:
 
     def predict_e2e_s(self, attempt: Attempt, ttft_s: float) -> float:
         """Time from sending to the end of the answer, as it is expected now."""
-        facts, forecast = attempt.request.facts, attempt.replica.forecast
-        tokens = self.survival(facts).mean_tokens
-        if facts.max_output_tokens is not None:
-            tokens = min(tokens, facts.max_output_tokens)
+        forecast = attempt.replica.forecast
+        tokens = self.expected_tokens(attempt.request.facts)
         return ttft_s + (tokens - 1) * (forecast.step_s if forecast is not None else 0.0)
 
     def _seen_first(self, attempt: Attempt, now: float) -> None:

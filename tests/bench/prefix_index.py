@@ -56,7 +56,7 @@ def measure(replicas: int, match_goal_us: float, sent_goal_us: float) -> list[Ro
     index = PrefixIndex(max_blocks=BLOCKS)
     for name in names:
         index.capacity(name, BLOCKS * BLOCK_TOKENS)
-    held, heads = _fill(index, names, rng)
+    held, heads = fill(index, names, rng)
     sample = [rng.choice(held) for _ in range(PROMPTS * ROUNDS)]
     fresh = iter([_grown(rng, heads) for _ in range(PROMPTS * ROUNDS)])
     known, placed = iter(sample), iter(sample)
@@ -78,9 +78,10 @@ def measure(replicas: int, match_goal_us: float, sent_goal_us: float) -> list[Ro
     ]
 
 
-def _fill(
+def fill(
     index: PrefixIndex, names: list[str], rng: Random
 ) -> tuple[list[tuple[str, Prompt]], list[Prompt]]:
+    """Send prompts until the index is full; returns them with their replicas, and their heads."""
     held: list[tuple[str, Prompt]] = []
     heads: list[Prompt] = []
     while index.blocks < BLOCKS * 0.995:
