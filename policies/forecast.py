@@ -120,10 +120,6 @@ class Forecast:
     queue_tokens: float = field(default=0.0, compare=False)
     """Prefill tokens that are ahead of a request sent now."""
 
-    harm_per_s: float = field(default=0.0, compare=False)
-    """Objectives that a second of prefill was expected to break when it was weighed last: a first
-    guess, of no worth but to begin with the right replica."""
-
     _known: dict[int, tuple[float, float, bool]] = field(default_factory=dict, compare=False)
     _known_until_s: float = field(default=-1.0, compare=False)
     _known_version: int = field(default=-1, compare=False)
@@ -186,7 +182,6 @@ class Forecast:
         known = self._known.get(bucket)
         if known is None or (not known[2] and _weighed(known, pressure) <= enough):
             known = self._known[bucket] = self._weigh(prefill_s, new_tokens, pressure, enough)
-            self.harm_per_s = known[0] / prefill_s
         return _weighed(known, pressure)
 
     def _weigh(

@@ -120,17 +120,15 @@ class LeastEstimatedCompletion:
         """What each replica costs the request itself, which is the least that it costs in all.
 
         Returns:
-            The costs, the likely best one at the end, and the number of replicas that are at a
-            prefill.
+            The costs, and the number of replicas that are at a prefill.
         """
         tokens, waited_s, objective_s = request.prompt_tokens, request.waited_s, request.ttft_slo_s
         found = request.cached if self.prefix else {}
         most_cached = max(tokens - 1, 0)
-        time_weight, weight = self.time_weight, self.harm
+        time_weight = self.time_weight
         loading = _without_adapter(request, replicas)
         costs: list[Cost] = []
-        busy = likely = 0
-        least = inf
+        busy = 0
         for number, replica in enumerate(replicas):
             forecast = cast("Forecast", replica.forecast)
             queue_s = forecast.look()
@@ -146,10 +144,6 @@ class LeastEstimatedCompletion:
             if spent > LATE_FROM:
                 cost += min((spent - LATE_FROM) / (LATE_TO - LATE_FROM), 1.0)
             costs.append((cost, number, queue_s, prefill_s, cached, 0.0))
-            cost += weight * forecast.harm_per_s * prefill_s
-            if cost < least:
-                least, likely = cost, number
-        costs[likely], costs[-1] = costs[-1], costs[likely]
         return costs, busy
 
     def _costs(
@@ -171,10 +165,9 @@ class LeastEstimatedCompletion:
                 become a heap.
             pressure: How near the fleet is to its limit.
         """
-        first = open_costs.pop()
-        costs = [self._complete(request, replicas[first[1]], first, pressure, inf)]
-        least = costs[0][0]
         heapify(open_costs)
+        costs: list[Cost] = []
+        least = inf
         while open_costs and open_costs[0][0] < least:
             next_ = heappop(open_costs)
             cost = self._complete(request, replicas[next_[1]], next_, pressure, least)
