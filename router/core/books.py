@@ -175,7 +175,6 @@ class Books:
     def turned_away(self, attempt: Attempt, status: int, now: float) -> None:
         """An attempt was answered with an error that the client does not get to see."""
         self.close(attempt, now, str(status))
-        attempt.request.failed_s = now
         counts = self.counters.turned_away
         counts[status] = counts.get(status, 0) + 1
 

@@ -357,6 +357,7 @@ class Dispatcher:
     ) -> Actions:
         """Judge the replica by an error, and decide whether the client gets to see it."""
         request = attempt.request
+        request.failed_s = now  # whoever came back before this has not come back since
         self._judge.erred(attempt, status, now, retry_after_s)
         verdict = self._retrying.after_status(attempt, status, now)
         if verdict.then is Next.RELAY:

@@ -343,3 +343,17 @@ def test_an_answer_in_one_piece_has_its_first_byte_when_it_ends():
     dispatcher.headers_received(attempt, 200, 10.5)
     dispatcher.attempt_ended(attempt, 11.0)
     assert attempt.request.first_byte_s == 11.0
+
+
+def test_the_error_of_the_only_replica_reaches_the_client_however_long_it_was_ready():
+    fleet = FleetState()
+    dispatcher = Dispatcher(fleet, LeastRequests(), Random(0), Ends())
+    replica = fleet.add("a", "http://a")
+    dispatcher.models_seen(replica, ["m"])
+    dispatcher.health_seen(replica, 1000.0, healthy=True, reason="ok")
+    request = Request("r", RequestFacts(model="m"), 2000.0)
+    dispatcher.request_arrived(request, 2000.0)
+    attempt = request.attempt
+    assert not dispatcher.headers_received(attempt, 429, 2000.1, 0.0)
+    assert request.attempt is attempt
+    assert request.status == 429
