@@ -118,7 +118,8 @@ async def test_sigterm_lets_answers_finish_and_takes_no_more(alone):
 
 
 async def test_without_a_ready_replica_it_is_alive_and_says_so(tmp_path):
-    process = ServeProcess({"replicas": [{"url": "http://127.0.0.1:9"}]}, tmp_path)
+    config = {"replicas": [{"url": "http://127.0.0.1:9"}], "hold": {"outage_s": 0.1}}
+    process = ServeProcess(config, tmp_path)
     await process.start(ready=False)
     assert (await process.get("/health")).status == 200
     ready = await process.get("/ready")

@@ -93,7 +93,8 @@ def test_tables_and_pictures(studied, tmp_path):
     text = all_tables(figures)
     start = f"| bimodal | {first.median:.2f}"
     row = next(line for line in text.splitlines() if line.startswith(start))
-    assert f"**{figures.ratio(case, OWN).median:.2f}" in row
+    # a capacity that the trace is too short to show is a bound: ">1.66"
+    assert f"**{figures.ratio(case, OWN).median:.2f}" in row.replace(">", "")
     assert "80% of round_robin's" in text
     assert "Capacity at a target of 99.0%" in text
     for table in text.split("\n\n"):
