@@ -105,14 +105,14 @@ async def test_an_error_that_a_second_replica_answers_too_is_the_answer(router, 
 
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
 async def test_a_replica_that_is_busy_is_passed_over(router, replicas, status):
-    for replica in replicas[:2]:
+    for replica in replicas[:1]:  # retries for a status have a budget: a fifth of what arrives
         replica.respond = answering(http(status, b"busy", "Retry-After: 0"))
     async with raw_client(router.url) as client:
-        for _ in range(4):
+        for _ in range(3):
             client.write(request("POST", "/v1/completions", BODY))
             answer = await client.answer()
             assert (answer.status, answer.body) == (200, b'{"ok": true}')
-    for recorded in replicas[2].requests:
+    for recorded in replicas[1].requests:
         assert recorded.content == BODY
 
 
