@@ -13,6 +13,7 @@ defaults are all the declaration that they need (see ``policies.registry``).
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - msgspec and hypothesis read the annotations
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
     from random import Random
 
     from policies.forecast import Forecast
+    from policies.transfer import Transfer
+
+
+class Role(StrEnum):
+    """What a replica is there for, in a fleet that may split requests."""
+
+    PREFILL = "prefill"
+    """It computes prompts whose answers come from elsewhere."""
+    DECODE = "decode"
+    """It answers prompts that were computed elsewhere."""
+    BOTH = "both"
+    """Either, and whole requests."""
 
 
 class RequestFacts(msgspec.Struct, frozen=True, gc=False):
@@ -145,6 +158,23 @@ class ReplicaView(Protocol):
         """
 
     @property
+    def role(self) -> Role:
+        """What it is there for; ``both`` in fleets that split nothing."""
+
+    @property
+    def serves_whole(self) -> bool:
+        """Whether it can serve a request all by itself; engines that split may not, by role."""
+
+    @property
+    def zone(self) -> str:
+        """Where it stands: KV moves faster inside a zone. Empty: not known, and then all stand in
+        one."""
+
+    @property
+    def transfer(self) -> Transfer | None:
+        """What it takes to bring KV here; None: it takes none from other replicas."""
+
+    @property
     def last_dispatch(self) -> int:
         """Running number of the last attempt sent here, over the whole fleet; 0 for never."""
 
@@ -176,6 +206,13 @@ class Estimate(msgspec.Struct, frozen=True, gc=False, array_like=True):
     cost: float = 0.0
     """What is compared: the least one wins."""
 
+    prefill_replica: str = ""
+    """Where the prompt would be computed, if not on ``replica``; ``queue_s``, ``prefill_s`` and
+    ``cached_tokens`` are then those there."""
+
+    transfer_s: float = 0.0
+    """Until the KV has come from there."""
+
 
 class Choice(msgspec.Struct, frozen=True, gc=False):
     """A policy's answer."""
@@ -192,6 +229,13 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 
     ttft_s: float | None = None
     """Expected time to first token from now on; None when the policy does not estimate it."""
+
+    prefill: ReplicaView | None = None
+    """Another of the candidates, that computes the prompt for ``replica``: the request is split.
+    None: it is served whole."""
+
+    transfer_s: float = 0.0
+    """How long the KV is expected to be on its way from ``prefill`` to ``replica``."""
 
     estimates: tuple[Estimate, ...] = ()
     """The candidates that were weighed, the best first; empty when the policy does not estimate.

@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from policies.base import Choice, RequestFacts
+from policies.base import Choice, RequestFacts, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from policies.base import Policy, ReplicaView
     from policies.forecast import Forecast
+    from policies.transfer import Transfer
 
 FLEET_SIZES = (1, 2, 3, 8, 1000)
 
@@ -52,6 +53,10 @@ class View:
     kv_tokens: int | None = None
     adapters: frozenset[str] | None = None
     forecast: Forecast | None = None
+    role: Role = Role.BOTH
+    serves_whole: bool = True
+    zone: str = ""
+    transfer: Transfer | None = None
     last_dispatch: int = 0
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from router.core.decisions import Decision
 
 
-class ToldEstimate(msgspec.Struct, frozen=True):
+class ToldEstimate(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the policy expected of one candidate; see :class:`policies.base.Estimate`."""
 
     replica: str
@@ -24,6 +24,8 @@ class ToldEstimate(msgspec.Struct, frozen=True):
     cached_tokens: int
     harm: float
     cost: float
+    prefill_replica: str = ""
+    transfer_s: float = 0.0
 
 
 class ToldDecision(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from policies.base import Role
 from router.core.frozen import Gauges
 from router.core.health import HealthSettings
 from router.core.pace_meter import PaceMeter
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from policies.forecast import Forecast
+    from policies.transfer import Transfer
     from router.core.sample import Sample
 
 
@@ -53,14 +55,18 @@ class Replica:
         "name",
         "poll_error",
         "preempted_s",
+        "role",
         "running",
         "sample",
         "sampled_s",
+        "serves_whole",
         "silence",
+        "transfer",
         "unseen",
         "unseen_at_look",
         "url",
         "waiting",
+        "zone",
     )
 
     def __init__(self, name: str, url: str, health: ReplicaHealth | None = None) -> None:
@@ -69,6 +75,14 @@ class Replica:
         self.health = health or ReplicaHealth(name, HealthSettings(), Random(0))
         self.silence = Silence(0.0)
         self.meter = PaceMeter(0.0)
+        self.role = Role.BOTH
+        """What it is there for."""
+        self.serves_whole = True
+        """Whether it can serve a request all by itself."""
+        self.zone = ""
+        """Where it stands; empty: not known."""
+        self.transfer: Transfer | None = None
+        """What it takes to bring KV here; None: nobody brings any."""
         self.engine: str | None = None
         """The engine's name, once it is known."""
         self.healthy = False
