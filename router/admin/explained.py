@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from router.core.decisions import Decision
 
 
-class ToldEstimate(msgspec.Struct, frozen=True, omit_defaults=True):
+class ToldEstimate(msgspec.Struct, frozen=True):
     """What the policy expected of one candidate; see :class:`policies.base.Estimate`."""
 
     replica: str

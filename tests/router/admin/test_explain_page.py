@@ -69,6 +69,8 @@ async def test_a_request_is_explained(get, router):
                 "cached_tokens": 64,
                 "harm": 0.1,
                 "cost": 1.5,
+                "prefill_replica": "",
+                "transfer_s": 0.0,
             }
         ],
     }
