@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from router.http1.chunked import LAST_CHUNK, ChunkedBody, as_chunk
+from router.http1.chunked import LAST_CHUNK, ChunkedBody, as_chunk, whole_chunk_insides
 from router.http1.response import BodyKind
 from router.proxy.relay import EVENT, Relay
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from router.continuation.continuation import Continuation
 
-_CRLF = b"\r\n"
-_LONGEST_SIZE_LINE_BYTES = 8
+_INSIDE = whole_chunk_insides()
 
 
 class Listener(Protocol):
@@ -121,14 +120,14 @@ class TappedRelay(Relay):
 
     def _pass_chunk(self, chunk: bytes) -> None:
         """Pass on a whole chunk, which the connection counts as sent."""
-        events = chunk[chunk.find(_CRLF, 0, _LONGEST_SIZE_LINE_BYTES) + 2 : -2]
+        events = chunk[_INSIDE[len(chunk)]]
         passed = self._pass(events)
         if passed is events:
             self._to_client(chunk)
             return
-        # What follows is done for each token whose id is taken out again: no calls but these.
+        # What follows is done for each token whose id is taken out again.
         if passed:
-            framed = b"%x\r\n%b\r\n" % (len(passed), passed)
+            framed = as_chunk(passed)
             self._to_client(framed)
             self.sent_bytes += len(framed)
         self.sent_bytes -= len(chunk)

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -116,6 +117,50 @@ def test_tokens_that_the_client_did_not_ask_for_are_taken_out():
     tap.settle()
     assert tap.record.ids.tolist() == [1]
     assert tap.record.prompt_ids == b"[7,8]"
+
+
+@st.composite
+def reads(draw):
+    """What a stream may come in: events of one shape mostly, some odd ones, some cut or joined."""
+    ids = st.lists(st.integers(0, 150_000), max_size=3)
+    words = st.sampled_from(
+        ["a", "", "é", '"token_ids":[5]', '"finish_reason":null', "[", "]", "\n"]
+    )
+    events = []
+    for _ in range(draw(st.integers(1, 12))):
+        more = {"token_ids": draw(ids)} if draw(st.booleans()) else {}
+        if draw(st.integers(0, 9)) == 0:
+            more["prompt_token_ids"] = draw(ids)
+        events.append(chunk(draw(words), draw(st.sampled_from([None, None, None, "stop"])), **more))
+        if draw(st.integers(0, 5)) == 0:
+            events.append(draw(st.sampled_from([b": ping\n\n", b"data:\n\n", events[-1]])))
+    data, at, cut = b"".join(events), 0, []
+    while at < len(data):
+        whole = len(data[at:].split(b"\n\n")[0]) + 2
+        size = draw(st.sampled_from([whole, whole, whole, 30, 200, 500]))
+        cut.append(data[at : at + size])
+        at += size
+    return data, cut
+
+
+@given(reads(), st.booleans())
+def test_what_the_client_gets_does_not_depend_on_what_came_before(said, strips):
+    data, cut = said
+    tap = tap_of(strips_ids=strips)
+    got = b"".join(map(tap.passed, cut))
+    assert got == (re.sub(rb'token_ids":\[[0-9,]*\]', b'token_ids":null', data) if strips else data)
+    tap.settle()
+    texts = [json.loads(payload(event)) for event in split(data) if payload(event)]
+    assert tap.record.text == "".join(c["choices"][0]["delta"]["content"] for c in texts)
+
+
+@pytest.mark.parametrize("strips", [False, True])
+def test_an_error_after_many_usual_events_is_not_passed_on(strips):
+    tap = tap_of(strips_ids=strips)
+    for _ in range(5):
+        assert tap.passed(chunk("a", token_ids=[3]))
+    assert tap.passed(ERROR + chunk("a", token_ids=[3])) == b""
+    assert tap.broken
 
 
 def test_much_is_packed_and_read_all_the_same():
