@@ -33,6 +33,9 @@ LATER = tuple(enumerate(HORIZONS_TOKENS))[1:]
 
 MOST_KV_WAIT_S = 3600.0
 
+STALL_S = 0.1
+"""A gap between two tokens that people notice."""
+
 LEAST_ALIVE = 1e-9
 """A stream that has outlived all but this share of the answers is expected to end at once."""
 
@@ -233,6 +236,16 @@ class Forecast:
                 broken += survival.ends_within(1, stall_s / gain_s)
                 taken += min(stall_s / (gain_s * survival.remaining_tokens(1)), 1.0)
         return broken, taken
+
+    def stalls(self, prefill_s: float, new_tokens: float) -> float:
+        """How often a stream here would stand still, noticeably, because of one more prefill.
+
+        A prefill is cut into the steps that the engine's token budget makes of it, and each of them
+        keeps every stream waiting; half of :data:`STALL_S` counts nothing yet.
+        """
+        steps = 1 + self.speed.steps_per_token * new_tokens
+        noticed = min(max(2 * prefill_s / (steps * STALL_S) - 1, 0.0), 1.0)
+        return steps * noticed * len(self.streams)
 
     def kv_tokens(self) -> float:
         """Tokens of KV in use once all prefills sent there are done."""

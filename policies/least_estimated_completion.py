@@ -70,6 +70,8 @@ class LeastEstimatedCompletion:
         pressure: How much a busy fleet counts budgets taken, beside objectives broken.
         prefix: Whether cached prefixes count.
         peak: Whether KV and steps are foreseen at their peak.
+        stall_weight: Cost of each time that a stream stands still for 0.1 s, whatever its
+            objective; it gathers long prefills on few replicas.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class LeastEstimatedCompletion:
         pressure: float = 1.0,
         prefix: bool = True,
         peak: bool = True,
+        stall_weight: float = 0.0,
     ) -> None:
         self.harm = harm
         self.wait = wait
@@ -92,6 +95,7 @@ class LeastEstimatedCompletion:
         self.pressure = pressure
         self.prefix = prefix
         self.peak = peak
+        self.stall_weight = stall_weight
         self._without_forecast = LeastRequests()
 
     def choose(self, request: RequestFacts, replicas: Sequence[ReplicaView], rng: Random) -> Choice:
@@ -183,13 +187,15 @@ class LeastEstimatedCompletion:
         forecast = cast("Forecast", replica.forecast)
         new_tokens = request.prompt_tokens - cached or 1
         if self.peak and replica.kv_tokens is not None:
-            harm = _peak_harm(forecast, replica.kv_tokens, request, new_tokens)
+            harm = peak_harm(forecast, replica.kv_tokens, request, new_tokens)
         weight = self.harm
         if weight:
             enough = (least - cost) / weight - harm
             if enough > 0:
                 harm += forecast.harm(prefill_s, new_tokens, pressure, enough)
             cost += weight * harm
+        if self.stall_weight and forecast.streams:
+            cost += self.stall_weight * forecast.stalls(prefill_s, new_tokens)
         return cost, number, queue_s, prefill_s, cached, harm
 
     def _decide(
@@ -208,7 +214,7 @@ class LeastEstimatedCompletion:
             return Choice(replica, why, hold=True, ttft_s=ttft_s)
         while open_costs and len(costs) < KEPT:
             costs.append(heappop(open_costs))
-        estimates = [_estimate(request, replicas[cost[1]], cost) for cost in sorted(costs)[:KEPT]]
+        estimates = [estimate_of(request, replicas[cost[1]], cost) for cost in sorted(costs)[:KEPT]]
         return Choice(replica, "least_cost", ttft_s=ttft_s, estimates=tuple(estimates))
 
     def _better_later(self, request: RequestFacts, replica: ReplicaView, best: Cost) -> str | None:
@@ -246,7 +252,7 @@ def _without_adapter(request: RequestFacts, replicas: Sequence[ReplicaView]) -> 
     )
 
 
-def _estimate(request: RequestFacts, replica: ReplicaView, parts: Cost) -> Estimate:
+def estimate_of(request: RequestFacts, replica: ReplicaView, parts: Cost) -> Estimate:
     """A cost as it is kept to be explained."""
     cost, _, queue_s, prefill_s, cached, harm = parts
     forecast = cast("Forecast", replica.forecast)
@@ -259,7 +265,7 @@ def _estimate(request: RequestFacts, replica: ReplicaView, parts: Cost) -> Estim
     return Estimate(replica.name, queue_s, prefill_s, decode_s, kv_wait_s, cached, harm, cost)
 
 
-def _peak_harm(forecast: Forecast, kv_tokens: int, request: RequestFacts, new_tokens: int) -> float:
+def peak_harm(forecast: Forecast, kv_tokens: int, request: RequestFacts, new_tokens: int) -> float:
     """Objectives lost to a KV cache that preempts, or steps that are too slow, at the peak."""
     streams = len(forecast.streams) + len(forecast.prefills)
     share, speed, objective_s = forecast.kv_share, forecast.speed, request.tpot_slo_s

@@ -21,13 +21,13 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from policies.base import Choice, RequestFacts, Role
+from policies.transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from policies.base import Policy, ReplicaView
     from policies.forecast import Forecast
-    from policies.transfer import Transfer
 
 FLEET_SIZES = (1, 2, 3, 8, 1000)
 
@@ -158,6 +158,10 @@ def _made_up_view(rng: Random, number: int, known: float, crowd: int) -> View:
         in_flight_prefill_tokens=in_flight // 2 * rng.randint(0, 32_000),
         kv_tokens=rng.choice([16, 450_000]) if rng.random() < known else None,
         adapters=frozenset({"large"}) if rng.random() < known else None,
+        role=rng.choice([Role.BOTH, Role.BOTH, Role.PREFILL, Role.DECODE]),
+        serves_whole=rng.random() < 0.8,
+        zone=rng.choice(["", "a", "b"]),
+        transfer=rng.choice([None, Transfer(1e-5)]),
         last_dispatch=number if rng.random() < 0.5 else 0,
     )
 
@@ -177,8 +181,13 @@ def _answer(
     if not isinstance(reason, str) or not reason:
         msg = f"it gave {reason!r} as its reason: {case}"
         raise LawBroken(msg)
-    for place, replica in enumerate(replicas):
-        if replica is choice.replica:
-            return place, reason
-    msg = f"it chose {choice.replica!r}, which is no candidate: {case}"
-    raise LawBroken(msg)
+    prefill = choice.prefill
+    places = {id(replica): place for place, replica in enumerate(replicas)}
+    for chosen in (choice.replica,) if prefill is None else (choice.replica, prefill):
+        if id(chosen) not in places:
+            msg = f"it chose {chosen!r}, which is no candidate: {case}"
+            raise LawBroken(msg)
+    if prefill is choice.replica:
+        msg = f"it split a request between {prefill!r} and itself: {case}"
+        raise LawBroken(msg)
+    return places[id(choice.replica)], reason

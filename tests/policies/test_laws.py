@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies.base import Choice, RequestFacts
+from policies.base import Choice, RequestFacts, Role
 from policies.cache_aware import CacheAware
 from policies.dynamo_kv import DynamoKv
 from policies.forecast import Clock, Forecast, Speed
@@ -22,12 +22,14 @@ from policies.least_requests import LeastRequests
 from policies.llm_d import LlmD
 from policies.lmetric import LMetric
 from policies.power_of_two import PowerOfTwo
+from policies.prefill_decode import PrefillDecode
 from policies.prefix_aware import PrefixAware
 from policies.random_choice import RandomChoice
 from policies.round_robin import RoundRobin
 from policies.session import Session
 from policies.smetric import SMetric
 from policies.testing import LawBroken, View, check, check_case, made_up_fleet, made_up_request
+from policies.transfer import Transfer
 
 BUILT_IN = [
     CacheAware,
@@ -40,6 +42,7 @@ BUILT_IN = [
     LeastRequests,
     LlmD,
     PowerOfTwo,
+    PrefillDecode,
     PrefixAware,
     RandomChoice,
     RoundRobin,
@@ -50,6 +53,7 @@ MAKERS = [
     *BUILT_IN,
     partial(CacheAware, cache_threshold=0.0, balance_abs_threshold=0, balance_rel_threshold=1.0),
     partial(DynamoKv, router_temperature=0.5, router_track_output_blocks=True),
+    partial(PrefillDecode, split="always"),
     partial(PrefixAware, min_match_tokens=256),
     partial(SMetric, hit_ratio=0.0, slack=0.0),
     partial(Session, load_factor=1.0, least_bound=1),
@@ -85,6 +89,10 @@ views = st.builds(
     in_flight_prefill_tokens=counts,
     kv_tokens=st.none() | st.integers(1, 10_000),
     forecast=st.none() | forecasts,
+    role=st.sampled_from(Role),
+    serves_whole=st.booleans(),
+    zone=st.sampled_from(["", "a", "b"]),
+    transfer=st.none() | st.builds(Transfer, st.floats(1e-9, 1e-2)),
     last_dispatch=counts,
 )
 requests = st.builds(
@@ -114,6 +122,16 @@ def test_built_in_policies_keep_the_laws_in_any_case(make, request, replicas, se
 class Foreigner:
     def choose(self, request, replicas, rng):
         return Choice(View("elsewhere"), "foreign")
+
+
+class Lender:
+    def choose(self, request, replicas, rng):
+        return Choice(replicas[0], "split", prefill=View("elsewhere"))
+
+
+class Self:
+    def choose(self, request, replicas, rng):
+        return Choice(replicas[0], "split", prefill=replicas[0])
 
 
 class Copier:
@@ -184,6 +202,8 @@ class Forcer:
     [
         (Foreigner, "is no candidate"),
         (Copier, "is no candidate"),
+        (Lender, "is no candidate"),
+        (Self, "split a request between"),
         (Raiser, "it raised IndexError"),
         (Silent, "as its reason"),
         (Bare, "which is no Choice"),

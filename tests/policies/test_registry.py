@@ -88,6 +88,7 @@ def test_built_in_policies_are_listed_through_entry_points():
         "llm_d",
         "lmetric",
         "power_of_two",
+        "prefill_decode",
         "prefix_aware",
         "random",
         "round_robin",
