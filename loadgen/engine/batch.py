@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from loadgen.engine.decodes import Decodes
-from loadgen.engine.sequence import Sequence, State
+from loadgen.engine.sequence import Leg, Sequence, State
 
 if TYPE_CHECKING:
     from loadgen.engine.kv_cache import KvCache
@@ -22,8 +22,10 @@ class Batch:
     __slots__ = (
         "_cache",
         "decodes",
+        "fetching",
         "max_sequences",
         "max_tokens",
+        "pinned",
         "preemptions_total",
         "running",
         "waiting",
@@ -39,16 +41,22 @@ class Batch:
         self.running: dict[Sequence, None] = {}
         """In the order in which they were admitted."""
         self.waiting: deque[Sequence] = deque()
+        self.fetching: dict[Sequence, None] = {}
+        """Decode legs that have room and wait for their KV."""
+        self.pinned: dict[Sequence, None] = {}
+        """Prefill legs that are over and keep their blocks."""
         self.preemptions_total = 0
 
-    def form(self, now: float) -> tuple[list[Sequence], list[Sequence]]:
+    def form(self, now: float) -> tuple[list[Sequence], list[Sequence], list[Sequence]]:
         """Choose who takes part in the next step, besides all decodes.
 
         Returns:
-            The sequences in prefill, each with its chunk noted; and those that had to give way.
+            The sequences in prefill, each with its chunk noted; those that had to give way; and
+            decode legs whose KV may come.
         """
         preempted = self._make_room()
         chunks: list[Sequence] = []
+        roomy: list[Sequence] = []
         budget = self.max_tokens - self.decodes.number
         last = next(reversed(self.running), None)
         if last is not None and last.state is State.PREFILL and budget:
@@ -58,8 +66,8 @@ class Batch:
             else:
                 preempted.append(self._preempt(last))
         if not preempted:
-            self._admit(budget, chunks, now)
-        return chunks, preempted
+            self._admit(budget, chunks, roomy, now)
+        return chunks, preempted, roomy
 
     def steps_alike(self) -> int:
         """How many steps the decodes, alone, can do before anything changes for them."""
@@ -80,6 +88,33 @@ class Batch:
         self._cache.release(sequence, slots)
         del self.running[sequence]
 
+    def pin(self, sequence: Sequence) -> None:
+        """Free the seat of a prefill leg that is over, and keep its blocks."""
+        del self.running[sequence]
+        self.pinned[sequence] = None
+
+    def arrived(self, sequence: Sequence) -> None:
+        """The KV of a decode leg is there: all but the last token of its prompt is computed."""
+        del self.fetching[sequence]
+        sequence.state = State.WAITING
+        sequence.kv_came = True
+        sequence.computed_tokens = sequence.goal_tokens - 1
+        self.waiting.appendleft(sequence)
+
+    def drop(self, sequence: Sequence) -> bool:
+        """Forget a sequence that does not run, and free its blocks; False when it does run."""
+        if sequence.state is State.WAITING:
+            self.waiting.remove(sequence)
+        elif sequence in self.fetching:
+            del self.fetching[sequence]
+        elif sequence in self.pinned:
+            del self.pinned[sequence]
+        else:
+            return False
+        if sequence.held_blocks:
+            self._cache.release(sequence, 0)
+        return True
+
     def _make_room(self) -> list[Sequence]:
         """Give each decode its block; those admitted last give way when blocks are lacking."""
         preempted = []
@@ -98,10 +133,20 @@ class Batch:
         self.waiting.appendleft(sequence)
         return sequence
 
-    def _admit(self, budget: int, chunks: list[Sequence], now: float) -> None:
+    def _admit(
+        self, budget: int, chunks: list[Sequence], roomy: list[Sequence], now: float
+    ) -> None:
         while self.waiting and budget and len(self.running) < self.max_sequences:
             sequence = self.waiting[0]
-            chunk = self._cache.start(sequence, budget)
+            if sequence.leg is Leg.DECODE and not sequence.kv_came:
+                if not self._cache.reserve(sequence):
+                    return
+                self.waiting.popleft()
+                self.fetching[sequence] = None
+                sequence.state = State.FETCHING
+                roomy.append(sequence)
+                continue
+            chunk = self._begin(sequence, budget)
             if not chunk:
                 return
             self.waiting.popleft()
@@ -111,3 +156,9 @@ class Batch:
                 sequence.admitted_s = now
             chunks.append(sequence)
             budget -= chunk
+
+    def _begin(self, sequence: Sequence, budget: int) -> int:
+        """Make room for the first chunk, of which a decode leg has seen to already."""
+        if not sequence.held_blocks:
+            return self._cache.start(sequence, budget)
+        return sequence.chunk_tokens if self._cache.extend(sequence, budget) else 0

@@ -6,6 +6,10 @@ while budget, seats and KV blocks last. When a running sequence finds no block, 
 last gives way: its blocks are freed, it goes to the front of the waiting ones, and its prompt and
 answer so far are computed again; in such a step nobody is admitted.
 
+A request may be split over two engines. Its prefill leg keeps its blocks when it is over, until
+somebody lets them go. Its decode leg is given room for its prompt first, in its turn; who drives
+the engine brings the KV, and then the last token of the prompt is computed and the answer begins.
+
 Who drives it says what time it is. Nothing is computed for each sequence and step: a run of
 steps with the same sequences in each is planned once and advanced in closed form (see ``run``
 and ``decodes``), so that a simulation of hours takes seconds.
@@ -19,7 +23,7 @@ from loadgen.engine.batch import Batch
 from loadgen.engine.cost import StepCost
 from loadgen.engine.kv_cache import KvCache
 from loadgen.engine.run import Run
-from loadgen.engine.sequence import Event, EventKind, Sequence, State
+from loadgen.engine.sequence import Event, EventKind, Leg, Sequence, State
 
 if TYPE_CHECKING:
     from collections import abc
@@ -114,8 +118,18 @@ class Engine:
         return self._cache.pool.in_use
 
     @property
+    def fetching(self) -> abc.Collection[Sequence]:
+        """Decode legs that have room and wait for their KV."""
+        return self._batch.fetching.keys()
+
+    @property
+    def pinned(self) -> abc.Collection[Sequence]:
+        """Prefill legs that are over and keep their blocks."""
+        return self._batch.pinned.keys()
+
+    @property
     def kv_occupancy(self) -> float:
-        """Share of the KV blocks that running sequences hold, 0 to 1."""
+        """Share of the KV blocks that sequences hold, 0 to 1."""
         return self._cache.pool.in_use / self._cache.pool.blocks
 
     @property
@@ -186,14 +200,31 @@ class Engine:
     def abort(self, sequence: Sequence, now: float) -> None:
         """Forget ``sequence`` and free its blocks at once; one that has ended is left alone."""
         self._advance(now)
-        if sequence.state is State.WAITING:
-            self._batch.waiting.remove(sequence)
-        elif sequence in self._batch.running:
+        if sequence in self._batch.running:
             self._batch.remove(sequence, in_step=self._run is not None)
-        else:
+        elif not self._batch.drop(sequence):
             return
         sequence.state = State.ABORTED
         self._cut()
+
+    def kv_arrived(self, sequence: Sequence, now: float) -> None:
+        """The KV of a decode leg that was given room is there.
+
+        Raises:
+            ValueError: It was not given any.
+        """
+        self._advance(now)
+        if sequence.state is not State.FETCHING:
+            raise ValueError(f"{sequence} does not wait for its KV")
+        self._batch.arrived(sequence)
+        self._cut()
+
+    def let_go(self, sequence: Sequence, now: float) -> None:
+        """Free the blocks of a prefill leg that is over; what is cached can still be found."""
+        self._advance(now)
+        if sequence in self._batch.pinned:
+            self._batch.drop(sequence)
+            self._cut()
 
     def set_slowdown(self, factor: float, now: float) -> None:
         """Make steps ``factor`` times as long, from the next one on."""
@@ -265,10 +296,14 @@ class Engine:
             self._run = self._plan()
         return self._run
 
-    def _plan(self) -> Run:
-        chunks, preempted = self._batch.form(self.now_s)
+    def _plan(self) -> Run | None:
+        chunks, preempted, roomy = self._batch.form(self.now_s)
         for sequence in preempted:
             self._report(EventKind.PREEMPTED, sequence)
+        for sequence in roomy:
+            self._report(EventKind.KV_ROOM, sequence)
+        if not self._batch.running and not preempted:
+            return None  # what waits finds no room beside what is pinned or on its way
         decodes = self._batch.decodes
         tokens = decodes.number
         seconds = 0.0
@@ -333,7 +368,10 @@ class Engine:
 
     def _finish(self, sequence: Sequence, slots: int) -> None:
         sequence.finished_s = self.now_s
-        self._batch.end(sequence, slots)
+        if sequence.leg is Leg.PREFILL:
+            self._batch.pin(sequence)
+        else:
+            self._batch.end(sequence, slots)
         self._report(EventKind.FINISHED, sequence)
 
     def _report(self, kind: EventKind, sequence: Sequence) -> None:

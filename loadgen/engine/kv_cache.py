@@ -49,6 +49,20 @@ class KvCache:
         Returns:
             The tokens of the chunk; 0 when it does not fit.
         """
+        return self._enter(sequence, budget)
+
+    def reserve(self, sequence: Sequence) -> bool:
+        """Make room for the whole prompt of ``sequence``, whose KV comes from elsewhere.
+
+        What is cached here needs not come: it is in ``computed_tokens``. False when there is no
+        room.
+        """
+        if not self._enter(sequence, sequence.goal_tokens, publish=False):
+            return False
+        sequence.chunk_tokens = 0
+        return True
+
+    def _enter(self, sequence: Sequence, budget: int, *, publish: bool = True) -> int:
         if self._is_stuck(sequence):
             return 0
         goal = sequence.goal_tokens
@@ -72,7 +86,7 @@ class KvCache:
             sequence.cached_tokens = cached
             self.prefix_queries_total += sequence.prompt_tokens
             self.prefix_hits_total += cached
-        self._schedule(sequence, chunk, blocks)
+        self._schedule(sequence, chunk, blocks, publish=publish)
         return chunk
 
     def extend(self, sequence: Sequence, budget: int) -> bool:
@@ -110,11 +124,14 @@ class KvCache:
     def _blocks(self, tokens: int) -> int:
         return -(-tokens // self.block_tokens)
 
-    def _schedule(self, sequence: Sequence, chunk: int, blocks: int) -> None:
+    def _schedule(
+        self, sequence: Sequence, chunk: int, blocks: int, *, publish: bool = True
+    ) -> None:
         self.pool.take(blocks)
         sequence.held_blocks += blocks
         sequence.chunk_tokens = chunk
-        self._publish(sequence, sequence.computed_tokens + chunk)
+        if publish:
+            self._publish(sequence, sequence.computed_tokens + chunk)
 
     def _publish(self, sequence: Sequence, computed: int) -> None:
         """Let others find the units of which all tokens are computed, or will be in this step."""

@@ -16,10 +16,22 @@ class State(Enum):
 
     NEW = "new"
     WAITING = "waiting"
+    FETCHING = "fetching"
+    """It has room in the KV cache, and its KV is on its way."""
     PREFILL = "prefill"
     DECODE = "decode"
     FINISHED = "finished"
     ABORTED = "aborted"
+
+
+class Leg(Enum):
+    """What part of a request a sequence is."""
+
+    WHOLE = "whole"
+    PREFILL = "prefill"
+    """Its prompt, and the first token; its blocks stay pinned until they are let go."""
+    DECODE = "decode"
+    """Its answer: the KV of its prompt comes from elsewhere."""
 
 
 class Sequence:
@@ -32,6 +44,10 @@ class Sequence:
         keys: One key for each complete unit (see ``loadgen.engine.block_pool``) from the start of
             the prompt; equal keys mean equal tokens up to there. May reach into the answer: what
             lies there can be found by others once this sequence has ended.
+        leg: What part of a request it is.
+
+    Raises:
+        ValueError: A length makes no sense.
     """
 
     __slots__ = (
@@ -46,7 +62,9 @@ class Sequence:
         "goal_tokens",
         "held_blocks",
         "keys",
+        "kv_came",
         "last_step",
+        "leg",
         "output_tokens",
         "preemptions",
         "prompt_tokens",
@@ -56,13 +74,20 @@ class Sequence:
     )
 
     def __init__(
-        self, prompt_tokens: int, output_tokens: int, keys: abc.Sequence[int] = ()
+        self,
+        prompt_tokens: int,
+        output_tokens: int,
+        keys: abc.Sequence[int] = (),
+        leg: Leg = Leg.WHOLE,
     ) -> None:
         if prompt_tokens < 1 or output_tokens < 1:
             raise ValueError(f"not a sequence: {prompt_tokens} + {output_tokens} tokens")
+        if leg is Leg.PREFILL and output_tokens > 1:
+            raise ValueError(f"a prefill leg yields one token, not {output_tokens}")
         self.prompt_tokens = prompt_tokens
         self.output_tokens = output_tokens
         self.keys = keys
+        self.leg = leg
         self.state = State.NEW
         self.preemptions = 0
         self.cached_tokens = 0
@@ -84,6 +109,8 @@ class Sequence:
         self.units: list[Unit] = []
         self.unit_blocks = 0
         """How many of the held blocks are in ``units``."""
+        self.kv_came = False
+        """Whether the KV of a decode leg was there: lost again, it is computed."""
         self.last_step = 0
         """In decode: the engine's decode step that yields the last token."""
 
@@ -102,6 +129,8 @@ class EventKind(Enum):
     FIRST_TOKEN = "first_token"  # noqa: S105 - not a password
     FINISHED = "finished"
     PREEMPTED = "preempted"
+    KV_ROOM = "kv_room"
+    """A decode leg has room: its KV may come."""
 
 
 class Event(NamedTuple):
