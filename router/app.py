@@ -10,17 +10,14 @@ from policies import registry
 from router.addresses import parse_address
 from router.admin.server import AdminServer
 from router.core.decisions import Decisions
-from router.core.dispatcher import Dispatcher, Limits
-from router.core.drain import DrainSettings
+from router.core.dispatcher import Dispatcher
 from router.core.fleet import FleetState
 from router.core.fleet_health import FleetHealth
-from router.core.health import HealthSettings
-from router.core.hold import HoldLimits
-from router.core.retry import RetrySettings
 from router.kv_events.feed import KvEventFeed
 from router.listeners import Listeners, url_of
 from router.polling.poller import Poller
 from router.proxy.plane import DataPlane
+from router.settings import dispatcher_limits, health_settings, hold_limits
 from router.telemetry.lag import LoopLag
 from router.telemetry.telemetry import Telemetry
 
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable, Mapping
 
-    from router.config.structs import Config, HoldConfig
+    from router.config.structs import Config
     from router.core.actions import Actions
     from router.core.replica import Replica
     from router.core.sample import Sample
@@ -56,18 +53,15 @@ class App:
         self.telemetry = Telemetry(loop.time)
         self.fleet = FleetState(
             sample_lifetime_s=config.polling.sample_lifetime_s,
-            health=FleetHealth(HealthSettings(), Random()),
+            health=FleetHealth(health_settings(config), Random()),
         )
         self.dispatcher = Dispatcher(
             self.fleet,
             policy,
             Random(config.seed),
             self.telemetry,
-            Limits(
-                retry=RetrySettings(max_attempts=config.limits.max_attempts),
-                drain=DrainSettings(min_ready=config.drain.min_ready),
-            ),
-            hold=hold_limits(config.hold),
+            dispatcher_limits(config),
+            hold=hold_limits(config),
             decisions=Decisions(),
         )
         self.plane = DataPlane(config, self.dispatcher, Random(), loop)
@@ -121,16 +115,6 @@ class App:
     def traffic(self) -> Traffic:
         """The data plane's gauges and counters."""
         return self.plane.traffic()
-
-
-def hold_limits(config: HoldConfig) -> HoldLimits:
-    """How much may wait in the router, as the configuration says."""
-    return HoldLimits(
-        enabled=config.enabled,
-        max_requests=config.max_requests,
-        max_tokens=config.max_tokens,
-        outage_s=config.outage_s,
-    )
 
 
 class FleetEvents:

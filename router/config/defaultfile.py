@@ -1,7 +1,7 @@
 """The default configuration as a commented file, written from the structs themselves.
 
-The comments are the docstrings under the fields of :mod:`router.config.structs`. Python drops these
-at run time, so they are read from the source.
+The comments are the docstrings under the fields of the structs. Python drops these at run time, so
+they are read from the source.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import NODEFAULT
 from msgspec.inspect import Field, ListType, StructType, type_info
 
-from router.config import structs as config
+from router.config import resilience, structs
 from router.config.structs import Config
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def default_file() -> str:
 
 def field_docs() -> dict[str, dict[str, str]]:
     """Return the docstring of each field, by struct and field; a field without one is missing."""
-    tree = ast.parse(inspect.getsource(config))
-    classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    trees = [ast.parse(inspect.getsource(module)) for module in (structs, resilience)]
+    classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     return {node.name: dict(_docs(node)) for node in classes}
 
 

@@ -36,9 +36,35 @@ def check_config(config: Config) -> None:
     _check_word(config.log_level, LOG_LEVELS, "$.log_level")
     if not config.policy.name:
         raise ConfigError("the name is missing; `pointsman policies` lists them", path="$.policy")
-    if config.limits.max_buffered_bytes < config.limits.max_body_bytes:
-        msg = f"must not be less than max_body_bytes ({config.limits.max_body_bytes})"
-        raise ConfigError(msg, path="$.limits.max_buffered_bytes")
+    _check_order(config)
+    _check_statuses(config)
+
+
+def _check_order(config: Config) -> None:
+    """Of some pairs of keys one must not be less than the other."""
+    limits, health, stall, gray = config.limits, config.health, config.stall, config.gray
+    pairs = [
+        (
+            "limits.max_buffered_bytes",
+            limits.max_buffered_bytes,
+            "max_body_bytes",
+            limits.max_body_bytes,
+        ),
+        ("health.max_eject_s", health.max_eject_s, "eject_s", health.eject_s),
+        ("stall.most_s", stall.most_s, "least_s", stall.least_s),
+        ("stall.most_s", stall.most_s, "first_token_s", stall.first_token_s),
+        ("gray.eject", gray.eject, "slow", gray.slow),
+    ]
+    for path, value, lesser, bound in pairs:
+        if value < bound:
+            raise ConfigError(f"must not be less than {lesser} ({bound:g})", path=f"$.{path}")
+
+
+def _check_statuses(config: Config) -> None:
+    for index, status in enumerate(config.retry.statuses):
+        if 429 < status < 500:
+            msg = f"{status} is not tried elsewhere: only 429 and 5xx may be"
+            raise ConfigError(msg, path=f"$.retry.statuses[{index}]")
 
 
 def _check_addresses(config: Config) -> None:

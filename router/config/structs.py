@@ -1,23 +1,18 @@
 """The configuration: one YAML file, decoded strictly into these structs.
 
-The docstring under each field is what ``pointsman config`` prints above it.
+The docstring under each field is what ``pointsman config`` prints above it; the kinds of numbers
+stand in ``bounds``, the structs on dealing with failure in ``resilience``.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
-
 import msgspec
 
 from router.addresses import Address, parse_replica_url
+from router.config.bounds import Count, Positive, Seconds, Span
+from router.config.resilience import GrayConfig, HealthConfig, RetryConfig, StallConfig
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-
-Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
-"""A span of time: more than nothing, a day at most (which also keeps out .inf and .nan)."""
-
-Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 
 
 class ConfigError(ValueError):
@@ -124,7 +119,7 @@ class HoldConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     max_tokens: Positive = 50_000_000
     """Most prompt tokens that may wait, in all."""
 
-    outage_s: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 30.0
+    outage_s: Span = 30.0
     """So long a request waits when no replica can serve it, before it gets 503; 0: not at all."""
 
 
@@ -146,9 +141,6 @@ class LimitsConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
 
     max_connections: Count = 0
     """Most client connections at once; 0: half of the file descriptors allowed."""
-
-    max_attempts: Positive = 3
-    """Tries of one request, each on another replica, before anything was relayed."""
 
     head_timeout_s: Seconds = 10.0
     """A request head must be complete this long after its first byte (408)."""
@@ -228,6 +220,19 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
     polling: PollingConfig = PollingConfig()
     """How replicas are watched."""
+
+    health: HealthConfig = HealthConfig()
+    """When a replica is taken out of service for what its requests say, and how it comes back."""
+
+    stall: StallConfig = StallConfig()
+    """How long a replica that has work may make no token at all before it is ejected, whatever its
+    health endpoint says. To the first three is added what its work is expected to take."""
+
+    gray: GrayConfig = GrayConfig()
+    """Replicas that work, but slower than they did, unlike their peers."""
+
+    retry: RetryConfig = RetryConfig()
+    """Requests that are sent again, to another replica."""
 
     limits: LimitsConfig = LimitsConfig()
     """Bounds on what clients and replicas may do."""

@@ -89,7 +89,7 @@ seed: 7
         ("polling: {interval_s: 0}", "$.polling.interval_s: 0 is not allowed; expected a number >"),
         ("polling: {timeout_s: .inf}", "inf is not allowed; expected a number <= 86400"),
         ("polling: {timeout_s: .nan}", "nan is not allowed; expected a number > 0"),
-        ("limits: {max_attempts: 0}", "0 is not allowed; expected a whole number >= 1"),
+        ("retry: {max_attempts: 0}", "0 is not allowed; expected a whole number >= 1"),
         ("limits: {max_connections: -1}", "expected a whole number >= 0"),
         # rules
         ("listen: []", "c.yaml:1: $.listen: at least one address is needed"),
@@ -136,7 +136,7 @@ seed: 7
         ("admin: 'x${NAME'", "c.yaml:1: $.admin: a reference has the form ${NAME}"),
         ("admin: ${NAME}", "$.admin: 'gpu': expected host:port, [v6]:port or unix:/path"),
         ("seed: ${WORD}", "$.seed: '${WORD}' is not allowed; expected a whole number or null"),
-        ("limits: {max_attempts: ${YES:-}x}", "did not find expected"),
+        ("retry: {max_attempts: ${YES:-}x}", "did not find expected"),
         # YAML
         ("a: [1,", "c.yaml:2: this is not YAML: "),
         ("a: b: c", "c.yaml:1: this is not YAML: mapping values are not allowed"),

@@ -2,14 +2,15 @@ import msgspec
 import pytest
 import yaml
 
-from router.config import structs as config
+from router.config import resilience, structs
 from router.config.defaultfile import WIDTH, default_file, field_docs
 from router.config.loading import parse_config
 from router.config.structs import Config, ReplicaConfig
 
 STRUCTS = [
     value
-    for value in vars(config).values()
+    for module in (structs, resilience)
+    for value in vars(module).values()
     if isinstance(value, type) and issubclass(value, msgspec.Struct)
 ]
 

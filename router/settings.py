@@ -1,0 +1,72 @@
+"""From the configuration, as operators write it, to the settings of the core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from router.core.dispatcher import Limits
+from router.core.drain import DrainSettings
+from router.core.gray import GraySettings
+from router.core.health import HealthSettings
+from router.core.hold import HoldLimits
+from router.core.retry import RetrySettings
+from router.core.slow_start import SlowStartSettings
+from router.core.stall import StallSettings
+
+if TYPE_CHECKING:
+    from router.config.structs import Config
+
+
+def health_settings(config: Config) -> HealthSettings:
+    """When a replica is taken out of service, and how it comes back."""
+    health = config.health
+    return HealthSettings(
+        failures_in_a_row=health.failures_in_a_row,
+        failure_share=health.failure_share,
+        failure_window_s=health.failure_window_s,
+        failure_window_requests=health.failure_window_requests,
+        eject_s=health.eject_s,
+        max_eject_s=health.max_eject_s,
+        max_ejected=health.max_ejected,
+        panic_share=health.panic_share,
+        slow_start=SlowStartSettings(warm_s=health.slow_start_s),
+    )
+
+
+def dispatcher_limits(config: Config) -> Limits:
+    """Bounds of the dispatcher."""
+    stall, gray = config.stall, config.gray
+    return Limits(
+        retry=_retry_settings(config),
+        stall=StallSettings(
+            least_s=stall.least_s,
+            first_token_s=stall.first_token_s,
+            whole_answer_s=stall.whole_answer_s,
+            most_s=stall.most_s,
+            stuck_s=stall.stuck_s,
+        ),
+        gray=GraySettings(slow=gray.slow, eject=gray.eject, looks=gray.looks),
+        drain=DrainSettings(min_ready=config.drain.min_ready),
+    )
+
+
+def hold_limits(config: Config) -> HoldLimits:
+    """How much may wait in the router."""
+    hold = config.hold
+    return HoldLimits(
+        enabled=hold.enabled,
+        max_requests=hold.max_requests,
+        max_tokens=hold.max_tokens,
+        outage_s=hold.outage_s,
+    )
+
+
+def _retry_settings(config: Config) -> RetrySettings:
+    retry = config.retry
+    return RetrySettings(
+        max_attempts=retry.max_attempts,
+        statuses=frozenset(retry.statuses),
+        budget_share=retry.share,
+        budget_least=retry.minimum,
+        status_share=retry.share,
+    )
