@@ -30,7 +30,7 @@ from loadgen.simulate.plot import plot, plot_files
 from loadgen.simulate.results import Report, dump_report
 from loadgen.simulate.scenario import MAX_REPLICAS
 from loadgen.simulate.screen import run_watched
-from loadgen.simulate.settings import Delays
+from loadgen.simulate.settings import LATE_SHARE, Delays
 from loadgen.simulate.table import print_rows
 from loadgen.simulate.task import Search
 from loadgen.simulate.workload import plan
@@ -98,6 +98,13 @@ _WIDTH = 100
 @commandline.max_input_tokens
 @commandline.max_output_tokens
 @commandline.slo(DEFAULT_SLO, "; policies that ask for it are told")
+@click.option(
+    "--late-gap",
+    type=click.FloatRange(0.001, 3600),
+    metavar="SECONDS",
+    help=f"Count as good only answers of whose gaps between tokens {1 - LATE_SHARE:.0%} are no "
+    "longer; policies are not told.",
+)
 @commandline.max_batched_tokens
 @click.option(
     "--find-capacity",

@@ -46,22 +46,43 @@ class EngineGaps:
 
     Args:
         gaps: Where they are counted.
+        late_s: A longer gap is late.
     """
 
-    def __init__(self, gaps: TokenGaps) -> None:
+    def __init__(self, gaps: TokenGaps, late_s: float) -> None:
         self._gaps = gaps
+        self._late_s = late_s
+        self._late_steps = 0
+        """Steps so far that were longer than that: a late gap for all in decode."""
+        self._late_before: dict[Sequence, int] = {}
+        """Those of them that were none for an answer."""
         self._steps = self._tokens = 0
         self._busy_s = 0.0
-        self._preempted: dict[Sequence, float] = {}
-        """When sequences that gave way had their last token, of those that had any."""
+        self._preempted: dict[Sequence, tuple[float, int]] = {}
+        """When sequences that gave way had their last token, of those that had any; and the late
+        steps until then."""
+
+    def began(self, sequence: Sequence) -> None:
+        """A sequence has its first token."""
+        self._late_before[sequence] = self._late_steps
+
+    def late(self, sequence: Sequence) -> int:
+        """How many gaps of a sequence were late so far."""
+        return self._late_steps - self._late_before[sequence]
 
     def preempted(self, sequence: Sequence, at_s: float) -> None:
         """A sequence that has some tokens gave way."""
-        self._preempted.setdefault(sequence, at_s)
+        self._preempted.setdefault(sequence, (at_s, self._late_steps))
+
+    def stood_still(self, seconds: float, streams: int) -> None:
+        """The engine made a pause in the middle of a step."""
+        self._gaps.add(seconds, streams)
+        self._late_steps += seconds > self._late_s
 
     def forget(self, sequence: Sequence) -> None:
         """A sequence ended, or was aborted."""
         self._preempted.pop(sequence, None)
+        self._late_before.pop(sequence, None)
 
     def count(self, engine: Engine, first_tokens: int, now: float) -> None:
         """Count what came since the last call.
@@ -82,6 +103,8 @@ class EngineGaps:
             tokens -= self._count_resumed(now)
         if tokens:
             self._gaps.add(gap_s, tokens)
+        if gap_s > self._late_s:
+            self._late_steps += steps
         self._steps = engine.steps_total
         self._tokens = engine.generated_tokens_total
         self._busy_s = engine.busy_s_total
@@ -90,5 +113,8 @@ class EngineGaps:
         """Count the gaps of those that gave way and have a token again; how many they are."""
         over = [s for s in self._preempted if s.state in {State.DECODE, State.FINISHED}]
         for sequence in over:
-            self._gaps.add(now - self._preempted.pop(sequence))
+            at_s, late_steps = self._preempted.pop(sequence)
+            self._gaps.add(now - at_s)
+            others = self._late_steps - late_steps
+            self._late_before[sequence] += others - (now - at_s > self._late_s)
         return len(over)

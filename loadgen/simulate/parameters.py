@@ -44,6 +44,7 @@ class Given(TypedDict):
     max_input_tokens: int | None
     max_output_tokens: int | None
     slo: Slo
+    late_gap: float | None
     max_batched_tokens: int | None
     find_capacity: bool
     target: float | None
@@ -141,6 +142,7 @@ def settings_of(given: Given) -> Settings:
             poll_interval_s=given["poll_interval"],
             poll_answer_s=given["poll_delay"],
         ),
+        late_gap_s=given["late_gap"],
         timeout_s=given["timeout"],
     )
 

@@ -54,6 +54,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     itl_p99_s: float | None
     """Gaps between tokens, all answers together."""
 
+    itl_p999_s: float | None
+
     tpot_p99_s: float | None
     """(E2E - TTFT) / (n - 1)."""
 
@@ -150,6 +152,7 @@ def row_of(simulation: Simulation, *, policy: str, seed: int) -> Row:
         ttft_p90_s=None if ttft_s is None else ttft_s.p90,
         ttft_p99_s=None if ttft_s is None else ttft_s.p99,
         itl_p99_s=simulation.gaps.quantile(0.99),
+        itl_p999_s=simulation.gaps.quantile(0.999),
         tpot_p99_s=None if tpot_s is None else tpot_s.p99,
         e2e_p50_s=None if e2e_s is None else e2e_s.p50,
         prefix_hit_share=_cached_share(successes),

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from policies.slo import Slo
 
 
+LATE_SHARE = 0.01
+"""Share of the gaps of an answer that may be late."""
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class ReplicaPlan:
     """One replica of the fleet."""
@@ -56,6 +60,10 @@ class Settings:
     slo: Slo
     faults: Sequence[Fault] = ()
     delays: Delays = field(default_factory=Delays)
+    late_gap_s: float | None = None
+    """A request is only good if no more than :data:`LATE_SHARE` of the gaps between its tokens are
+    longer; None: they do not matter."""
+
     timeout_s: float = 600.0
     """A client whose answer has not ended by then leaves."""
 

@@ -6,6 +6,7 @@ Whatever actions come back from whatever event are performed here, for any reque
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING, assert_never
 
@@ -16,6 +17,7 @@ from loadgen.simulate.faults import befall
 from loadgen.simulate.gaps import TokenGaps
 from loadgen.simulate.oracle import Oracle, TruePrefixIndex
 from loadgen.simulate.results import meets
+from loadgen.simulate.settings import LATE_SHARE
 from loadgen.simulate.station import Station
 from loadgen.simulate.watch import Watch
 from router.core.actions import Abort, Cancel, Refuse, Send
@@ -47,6 +49,8 @@ class Trip:
     outcome: Outcome
     held_s: float | None = None
     """How long it waited in the router; None while it does."""
+    late_gaps: int = 0
+    """Gaps between its tokens that were too long."""
 
 
 class Simulation:
@@ -162,7 +166,7 @@ class Simulation:
             outcome.fail(Failed.STATUS, f"status {request.status}")
         self.outcomes.append(outcome)
         self.holds_s.append(now - outcome.sent_s if trip.held_s is None else trip.held_s)
-        self.missed += not meets(self.settings.slo, outcome)
+        self.missed += not (meets(self.settings.slo, outcome) and self._flows(trip))
         if len(self.outcomes) == len(self.workload.requests) or self.missed > self._most_misses:
             self.agenda.stop()
 
@@ -199,10 +203,11 @@ class Simulation:
         self.streamed(attempt, 1)
         station.opened(attempt)
 
-    def finished(self, attempt: Attempt, sequence: Sequence) -> None:
+    def finished(self, attempt: Attempt, sequence: Sequence, late_gaps: int) -> None:
         """The last token came, and the end of the answer with it."""
         if not _is_open(attempt):
             return
+        _trip(attempt.request).late_gaps += late_gaps
         station = self.stations[attempt.replica]
         station.report_progress()
         station.closed(attempt)
@@ -238,10 +243,15 @@ class Simulation:
                 network_s=delays.network_s,
                 router=self,
                 gaps=self.gaps,
+                late_s=inf if self.settings.late_gap_s is None else self.settings.late_gap_s,
             )
             self._watches.append(
                 Watch(station, self.dispatcher, self, agenda=self.agenda, delays=delays, rng=rng)
             )
+
+    def _flows(self, trip: Trip) -> bool:
+        """Whether its tokens came without too many long gaps."""
+        return trip.late_gaps <= LATE_SHARE * max(trip.outcome.generated_tokens - 1, 0)
 
     def _expect(self, number: int) -> None:
         planned = self.workload.requests[number]

@@ -34,8 +34,8 @@ class Router(Protocol):
     def first_token(self, attempt: Attempt, sequence: Sequence) -> None:
         """The answer begins."""
 
-    def finished(self, attempt: Attempt, sequence: Sequence) -> None:
-        """The answer is complete."""
+    def finished(self, attempt: Attempt, sequence: Sequence, late_gaps: int) -> None:
+        """The answer is complete; so many of the gaps between its tokens were too long."""
 
     def broke(self, attempt: Attempt, failure: Failure) -> None:
         """There was no connection, or it broke."""
@@ -55,6 +55,7 @@ class Station:
         network_s: How long a message takes.
         router: Who hears of answers.
         gaps: Where gaps between tokens are counted.
+        late_s: A longer gap is counted as a late one of its answer.
 
     Raises:
         ValueError: A size makes no sense.
@@ -70,6 +71,7 @@ class Station:
         network_s: float,
         router: Router,
         gaps: TokenGaps,
+        late_s: float,
     ) -> None:
         self.replica = replica
         self.plan = plan
@@ -78,6 +80,7 @@ class Station:
         self._network_s = network_s
         self._router = router
         self._gaps = gaps
+        self._late_s = late_s
         self._slow = 1.0
         self._attempts: dict[Sequence, Attempt] = {}
         self._sequences: dict[Attempt, Sequence] = {}
@@ -159,7 +162,7 @@ class Station:
             return
         engine.resume(now)
         if self._streams:
-            self._gaps.add(now - self._hung_s, len(self._streams))
+            self._pace.stood_still(now - self._hung_s, len(self._streams))
         self._hung_s = None
         self.silent = False
         self._arm(engine)
@@ -240,7 +243,7 @@ class Station:
             now=self._agenda.now_s,
         )
         engine.set_slowdown(self._slowdown, self._agenda.now_s)
-        self._pace = EngineGaps(self._gaps)
+        self._pace = EngineGaps(self._gaps, self._late_s)
         return engine
 
     def _arm(self, engine: Engine) -> None:
@@ -270,22 +273,24 @@ class Station:
 
     def _take(self, engine: Engine, events: list[Event]) -> None:
         """Take what happened at the end of a run of equal steps."""
-        first_tokens = 0
+        ended: list[Sequence] = []
+        first_tokens = sum(event.kind is EventKind.FIRST_TOKEN for event in events)
+        pace = self._pace
+        pace.count(engine, first_tokens, self._agenda.now_s)
         for kind, sequence, at_s in events:
             if kind is EventKind.FIRST_TOKEN:
-                first_tokens += 1
+                pace.began(sequence)
                 self._send(self._router.first_token, sequence)
             elif kind is EventKind.FINISHED:
-                self._send(self._router.finished, sequence)
+                self._send(self._router.finished, sequence, pace.late(sequence))
+                ended.append(sequence)
             elif sequence.generated and sequence in self._attempts:
-                self._pace.preempted(sequence, at_s)
-        self._pace.count(engine, first_tokens, self._agenda.now_s)
-        for kind, sequence, _ in events:
-            if kind is EventKind.FINISHED:
-                self._forget(sequence)
+                pace.preempted(sequence, at_s)
+        for sequence in ended:
+            self._forget(sequence)
 
-    def _send(self, call: Callable[[Attempt, Sequence], None], sequence: Sequence) -> None:
-        self._agenda.after(self._network_s, call, self._attempts[sequence], sequence)
+    def _send(self, call: Callable[..., None], sequence: Sequence, *more: object) -> None:
+        self._agenda.after(self._network_s, call, self._attempts[sequence], sequence, *more)
 
     def _forget(self, sequence: Sequence) -> None:
         del self._sequences[self._attempts.pop(sequence)]

@@ -46,6 +46,7 @@ def simulation_of(trace, replicas=1, policy="round_robin", *, plans=None, **more
         "faults": more.pop("faults", ()),
         "delays": more.pop("delays", DELAYS),
         "timeout_s": more.pop("timeout_s", 600.0),
+        "late_gap_s": more.pop("late_gap_s", None),
     }
     plans = plans or [ReplicaPlan(profile=STEADY)] * replicas
     workload = plan(trace, settings["slo"])

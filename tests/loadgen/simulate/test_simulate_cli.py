@@ -45,6 +45,19 @@ def test_a_row_for_each_workload_policy_and_seed(tmp_path):
     assert "least_requests" in result.output
 
 
+def test_answers_with_long_gaps_count_as_good_unless_told_otherwise(tmp_path):
+    rows = []
+    for number, more in enumerate(((), ("--late-gap", "0.02"))):
+        out = tmp_path / f"{number}.json"
+        asked = (TRACE, "--replicas", "2", "--policy", "round_robin", "--jobs", "1")
+        assert invoke(*asked, *more, "--out", str(out)).exit_code == 0
+        rows += results_of(out)
+    free, bound = rows
+    assert free["itl_p999_s"] >= free["itl_p99_s"] > 0.02
+    assert bound["goodput"] < free["goodput"]
+    assert bound == free | {"goodput": bound["goodput"]}
+
+
 def test_equal_seeds_give_equal_rows_on_however_many_processes(tmp_path):
     rows = []
     for jobs in ("1", "2"):
