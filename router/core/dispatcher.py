@@ -208,7 +208,7 @@ class Dispatcher:
         """
         request, replica = attempt.request, attempt.replica
         self._books.close(attempt, now, failure.value)
-        request.failed_s = now
+        request.failed_at(replica, now)
         replica.failed_total += 1
         self.counters.failed[failure] = self.counters.failed.get(failure, 0) + 1
         self._judge.failed(attempt, failure, now)
@@ -357,7 +357,7 @@ class Dispatcher:
     ) -> Actions:
         """Judge the replica by an error, and decide whether the client gets to see it."""
         request = attempt.request
-        request.failed_s = now  # whoever came back before this has not come back since
+        request.failed_at(attempt.replica, now)
         self._judge.erred(attempt, status, now, retry_after_s)
         verdict = self._retrying.after_status(attempt, status, now)
         if verdict.then is Next.RELAY:

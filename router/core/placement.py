@@ -70,11 +70,15 @@ class Placement:
 
 def _untried(request: Request, replicas: Sequence[Replica]) -> Sequence[Replica]:
     """Those that the request was not sent to, or that were out of service since."""
-    tried = request.tried
-    if not tried:
-        return replicas
-    return [r for r in replicas if r not in tried or _came_back(r.health, request.failed_s)]
+    tried, failures = request.tried, request.failures
+    if not tried or failures is None:
+        return [r for r in replicas if r not in tried] if tried else replicas
+    return [r for r in replicas if r not in tried or _came_back(r.health, failures.get(r))]
 
 
-def _came_back(health: ReplicaHealth, since_s: float) -> bool:
-    return health.since_s > since_s and (health.in_service or health.probing)
+def _came_back(health: ReplicaHealth, failed_s: float | None) -> bool:
+    return (
+        failed_s is not None
+        and health.since_s > failed_s
+        and (health.in_service or health.probing)
+    )

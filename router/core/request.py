@@ -83,7 +83,7 @@ class Request:
         "continued",
         "driver",
         "facts",
-        "failed_s",
+        "failures",
         "first_byte_s",
         "held_s",
         "lost",
@@ -96,6 +96,8 @@ class Request:
         "status",
         "tried",
         "tries",
+        "unreached",
+        "unreached_continued",
     )
 
     def __init__(
@@ -115,8 +117,12 @@ class Request:
         self.attempt: Attempt | None = None
         self.attempts = 0
         self.tried: tuple[Replica, ...] = ()
-        self.failed_s = 0.0
-        """When its last attempt failed or was turned away."""
+        self.failures: dict[Replica, float] | None = None
+        """When it failed or was turned away last, by replica; None as long as nothing went wrong."""
+        self.unreached = 0
+        """Attempts that reached no replica: no connection could be made."""
+        self.unreached_continued = 0
+        """Those of them that were to go on with an answer."""
         self.tries: Tries | None = None
         """What happened to it so far; None as long as nothing went wrong."""
         self.queue: HoldQueue | None = None
@@ -133,6 +139,12 @@ class Request:
         """When the first byte of an answer's body came."""
         self.status: int | None = None
         """The status that the client got."""
+
+    def failed_at(self, replica: Replica, now: float) -> None:
+        """An attempt on ``replica`` came to nothing."""
+        if self.failures is None:
+            self.failures = {}
+        self.failures[replica] = now
 
     def __repr__(self) -> str:
         return f"<Request {self.request_id} {self.state.value}>"

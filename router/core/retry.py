@@ -94,6 +94,7 @@ class Tries:
     """What happened to one request so far."""
 
     attempts: int = 0
+    """Those that reached a replica."""
     continued: int = 0
     broken: int = 0
     errors: int = 0
@@ -185,16 +186,16 @@ class RetryRules:
             return Verdict(Next.LATER if outlook.may_hold else Next.FAIL, lack)
         return Verdict(Next.ELSEWHERE, "failed")
 
-    def after_break(self, tries: Tries, outlook: Outlook, *, streamed: bool) -> Verdict:
+    def after_break(self, tries: Tries, outlook: Outlook, *, in_vain: bool) -> Verdict:
         """An answer that was being relayed broke, and can go on elsewhere.
 
         Args:
             tries: What happened to the request so far.
             outlook: What a further try would meet.
-            streamed: The attempt that broke had brought at least something.
+            in_vain: The attempt that broke had reached a replica, and had brought nothing.
         """
         settings = self.settings
-        if not streamed:
+        if in_vain:
             tries.broken += 1
         if tries.broken >= settings.max_broken:
             return Verdict(Next.FAIL, f"{tries.broken} replicas broke under it")

@@ -47,6 +47,9 @@ class Retrying:
     def after_failure(self, attempt: Attempt, failure: Failure, now: float) -> Verdict:
         """The attempt broke; its books are closed, and its replica was judged."""
         request = attempt.request
+        if failure is Failure.CONNECT:
+            request.unreached += 1
+            request.unreached_continued += request.relayed
         # Who garbles its answers will hardly be another one soon: waiting is for those that died.
         dead = failure is not Failure.PROTOCOL
         tries, outlook = tries_of(request), self._outlook(request, now, may_hold=dead)
@@ -54,8 +57,8 @@ class Retrying:
             return self._rules.after_failure(tries, failure, outlook)
         if not request.continuable:
             return Verdict(Next.FAIL, "nobody can go on with the answer")
-        streamed = attempt.output_tokens > 0
-        return self._rules.after_break(tries, outlook, streamed=streamed)
+        in_vain = failure is not Failure.CONNECT and not attempt.output_tokens
+        return self._rules.after_break(tries, outlook, in_vain=in_vain)
 
     def after_status(self, attempt: Attempt, status: int, now: float) -> Verdict:
         """The head of an error came, in answer to an attempt whose replica was judged."""
@@ -65,7 +68,7 @@ class Retrying:
             return self._rules.after_status(tries, status, outlook)
         if status not in self.settings.statuses:
             return Verdict(Next.FAIL, "nobody can go on with the answer")
-        return self._rules.after_break(tries, outlook, streamed=True)
+        return self._rules.after_break(tries, outlook, in_vain=False)
 
     def go_on(self, request: Request, verdict: Verdict, last: Replica, now: float) -> Actions:
         """What becomes of a request that lost its replica, ``last``."""
@@ -97,10 +100,13 @@ class Retrying:
 
 
 def tries_of(request: Request) -> Tries:
-    """What happened to the request so far, its attempts and continuations counted."""
+    """What happened to the request so far, its attempts and continuations counted.
+
+    Where nobody was there to take it, nothing was tried: in an outage every replica refuses.
+    """
     tries = request.tries
     if tries is None:
         tries = request.tries = Tries()
-    tries.attempts = request.attempts
-    tries.continued = request.continued
+    tries.attempts = request.attempts - request.unreached
+    tries.continued = request.continued - request.unreached_continued
     return tries

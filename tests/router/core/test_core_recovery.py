@@ -414,6 +414,40 @@ def test_a_stream_waits_for_a_replica_to_go_on_at():
     assert (action.continues, action.attempt.replica.name) == (True, "b")
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_refused_connections_use_up_no_tries(begun):
+    house = House("a", "b", "c", "d", "e", "f", "g")
+    attempt = house.stream() if begun else house.send(streamed=True)
+    request, actions = attempt.request, []
+    request.continuable = begun
+    actions = house.fail(attempt)
+    while actions:
+        (action,) = actions
+        assert isinstance(action, Send)
+        actions = house.fail(action.attempt, Failure.CONNECT)
+    assert len(request.tried) == 7
+    assert request.state is State.HELD
+    for name in house.fleet.replicas:
+        house.down(name)
+    house.now += 20.0
+    (action,) = house.up("a")
+    assert (action.attempt.request, action.continues) == (request, begun)
+
+
+def test_who_came_back_may_be_asked_though_another_failed_after_that():
+    house = House("a", "b")
+    attempt = house.stream()
+    attempt.request.continuable = True
+    first = attempt.replica.name
+    house.down(first)
+    (action,) = house.fail(attempt)
+    house.now += 5.0
+    house.up(first)
+    house.now += 1.0
+    (again,) = house.fail(action.attempt)
+    assert again.attempt.replica.name == first
+
+
 def test_a_stream_that_waits_in_vain_ends_visibly():
     house = House("a")
     attempt = house.stream()
