@@ -118,7 +118,7 @@ class Request:
         self.attempts = 0
         self.tried: tuple[Replica, ...] = ()
         self.failures: dict[Replica, float] | None = None
-        """When it failed or was turned away last, by replica; None as long as nothing went wrong."""
+        """When it failed or was turned away last, by replica; None while nothing went wrong."""
         self.unreached = 0
         """Attempts that reached no replica: no connection could be made."""
         self.unreached_continued = 0
