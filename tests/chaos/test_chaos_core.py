@@ -81,7 +81,6 @@ async def test_streams_outlive_a_stopped_replica(stage):
     assert await stage.metric(CONTINUED) > continued
 
 
-@pytest.mark.chaos  # a stream that breaks between its finish and its usage loses the latter
 async def test_requests_outlast_an_outage_of_the_whole_fleet(stage):
     async with stage.load(0.3, seed=4).going() as run:
         await busy(stage, stage.fleet[2])
