@@ -78,7 +78,5 @@ def _untried(request: Request, replicas: Sequence[Replica]) -> Sequence[Replica]
 
 def _came_back(health: ReplicaHealth, failed_s: float | None) -> bool:
     return (
-        failed_s is not None
-        and health.since_s > failed_s
-        and (health.in_service or health.probing)
+        failed_s is not None and health.since_s > failed_s and (health.in_service or health.probing)
     )

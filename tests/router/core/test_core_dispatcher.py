@@ -146,8 +146,19 @@ def test_attempts_end_with_the_replicas():
 def test_attempts_end_with_the_limit():
     dispatcher, ends = build("a", "b", "c", max_attempts=2)
     attempt = sent(dispatcher, model="m")
-    (again,) = dispatcher.attempt_failed(attempt, Failure.CONNECT, 11.0)
-    (action,) = dispatcher.attempt_failed(again.attempt, Failure.CONNECT, 11.0)
+    (again,) = dispatcher.attempt_failed(attempt, Failure.RESET, 11.0)
+    (action,) = dispatcher.attempt_failed(again.attempt, Failure.RESET, 11.0)
+    assert isinstance(action, Refuse)
+    assert len(ends.requests) == 1
+
+
+def test_where_nobody_was_there_nothing_was_tried():
+    dispatcher, ends = build("a", "b", "c", max_attempts=1)
+    attempt = sent(dispatcher, model="m")
+    (second,) = dispatcher.attempt_failed(attempt, Failure.CONNECT, 11.0)
+    (third,) = dispatcher.attempt_failed(second.attempt, Failure.CONNECT, 11.0)
+    assert {a.replica.name for a in (attempt, second.attempt, third.attempt)} == {"a", "b", "c"}
+    (action,) = dispatcher.attempt_failed(third.attempt, Failure.RESET, 11.0)
     assert isinstance(action, Refuse)
     assert len(ends.requests) == 1
 

@@ -119,6 +119,10 @@ class Story:
     relayed: bool = False
     """Whether that of any was."""
     continued: int = 0
+    unreached: int = 0
+    """Attempts before the answer began that nobody was there to take."""
+    unreached_continued: int = 0
+    """Those that were to go on with the answer."""
     ends: list[State] = field(default_factory=list)
     expected_end: State | None = None
 
@@ -331,6 +335,9 @@ class CoreMachine(RuleBasedStateMachine):
     def fail(self, story, failure, *, continuable):
         story.request.continuable = continuable
         self.count_failure(story, failure)
+        if failure is Failure.CONNECT:
+            story.unreached += not story.relayed
+            story.unreached_continued += story.relayed
         attempt = story.attempt
         self.dropped(story)
         self.perform(self.dispatcher.attempt_failed(attempt, failure, self.now))
@@ -343,9 +350,10 @@ class CoreMachine(RuleBasedStateMachine):
         if ended is not None or attempt is None:
             assert not actions
         else:
-            (action,) = actions
-            assert isinstance(action, Cancel)
-            assert action.attempt is attempt
+            cancel, *others = actions
+            assert isinstance(cancel, Cancel)
+            assert cancel.attempt is attempt
+            self.perform(others)  # who waited may find room now
         assert story.expected_end is (ended or State.GONE)
 
     # -- the driver -----------------------------------------------------------------------------
@@ -443,8 +451,10 @@ class CoreMachine(RuleBasedStateMachine):
         for story in self.stories:
             request = story.request
             assert len(story.sent_to) == request.attempts
-            assert request.attempts - story.continued <= self.max_attempts
-            assert story.continued == request.continued <= 2
+            first = request.attempts - story.continued
+            assert first - story.unreached <= self.max_attempts
+            assert story.continued == request.continued
+            assert story.continued - story.unreached_continued <= 2
             assert request.tried == tuple(known.replica for known in story.sent_to)
 
     @invariant()
