@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from router.core.admission import HeadroomSettings
 from router.core.dispatcher import Limits
 from router.core.drain import DrainSettings
 from router.core.gray import GraySettings
@@ -47,6 +48,7 @@ def dispatcher_limits(config: Config) -> Limits:
         ),
         gray=GraySettings(slow=gray.slow, eject=gray.eject, looks=gray.looks),
         drain=DrainSettings(min_ready=config.drain.min_ready),
+        headroom=HeadroomSettings(lose=config.headroom),
     )
 
 

@@ -197,6 +197,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     hold: HoldConfig = HoldConfig()
     """Requests that wait in the router for a better moment, the most urgent first."""
 
+    headroom: Count = 0
+    """Only what the fleet could still carry after losing so many of its largest replicas is let in;
+    what is more gets 429 and Retry-After, the least urgent priorities first. 0: all is let in."""
+
     drain: DrainConfig = DrainConfig()
     """What `pointsman drain` must leave."""
 

@@ -11,6 +11,7 @@ from router.core.wait_times import WaitTimes
 
 if TYPE_CHECKING:
     from policies.base import Choice
+    from router.core.admission import Admission
     from router.core.decisions import Decisions
     from router.core.estimator import Estimator
     from router.core.fleet import FleetState
@@ -52,6 +53,8 @@ class Counters:
     """Requests that had to wait in the router."""
     shed: int = 0
     """Requests refused because too much waited already."""
+    over_headroom: int = 0
+    """Requests refused because the fleet is kept fit to lose a replica."""
     expired: int = 0
     """Requests whose deadline passed while they waited."""
     stranded: int = 0
@@ -67,6 +70,7 @@ class Books:
         estimator: Told of each attempt.
         prefix_index: Told of each prompt that is sent, and when its answer is over.
         budget: Told of the ends of retries.
+        admission: Told of the ends of requests.
         decisions: Where each choice is kept; None: nowhere.
     """
 
@@ -78,6 +82,7 @@ class Books:
         prefix_index: PrefixIndex,
         budget: RetryBudget,
         *,
+        admission: Admission,
         decisions: Decisions | None = None,
     ) -> None:
         self.counters = Counters()
@@ -90,6 +95,7 @@ class Books:
         self._estimator = estimator
         self._prefix_index = prefix_index
         self._budget = budget
+        self._admission = admission
         self._decisions = decisions
 
     def arrived(self, request: Request) -> None:
@@ -201,5 +207,6 @@ class Books:
         """A request is over."""
         request.state = state
         self.open.discard(request)
+        self._admission.ended(request)
         self.counters.ended[state] = self.counters.ended.get(state, 0) + 1
         self._observer.request_ended(request, replica, now)

@@ -60,7 +60,7 @@ class Chooser:
 
     def ask(self, request: Request, candidates: Sequence[Replica], now: float) -> Choice:
         """What the policy wants, or a fallback's choice if it fails."""
-        self._prepare(request, now)
+        self.prepare(request, now)
         request.offered = len(candidates)
         try:
             choice = self.policy.choose(request.facts, candidates, self.rng)
@@ -75,12 +75,12 @@ class Chooser:
 
     def direct(self, request: Request, replica: Replica, reason: str, now: float) -> Choice:
         """Send the request to ``replica`` without asking; counted by ``reason`` all the same."""
-        self._prepare(request, now)
+        self.prepare(request, now)
         request.offered = 1
         self._count(reason)
         return Choice(replica, reason)
 
-    def _prepare(self, request: Request, now: float) -> None:
+    def prepare(self, request: Request, now: float) -> None:
         """Bring what is believed, and what the request says of itself, to the present."""
         facts = request.facts
         self._estimator.clock.now_s = now

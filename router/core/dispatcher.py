@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from router.core.actions import Actions, Cancel
+from router.core.actions import Actions, Cancel, Refuse
+from router.core.admission import Admission, HeadroomSettings
 from router.core.books import Books, Observer
 from router.core.chooser import Chooser
 from router.core.drain import DrainSettings, check_drain
@@ -57,6 +58,7 @@ class Limits:
     stall: StallSettings = field(default_factory=StallSettings)
     gray: GraySettings = field(default_factory=GraySettings)
     drain: DrainSettings = field(default_factory=DrainSettings)
+    headroom: HeadroomSettings = field(default_factory=HeadroomSettings)
 
 
 class Dispatcher:
@@ -95,6 +97,9 @@ class Dispatcher:
         self.prefix_index = prefix_index or PrefixIndex()
         self.chooser = Chooser(policy, rng, observer, self.estimator, self.prefix_index)
         self.budget = RetryBudget(self.limits.retry)
+        self.admission = Admission(self.limits.headroom, fleet)
+        """What the fleet has taken on."""
+        fleet.health.can_spare = self.admission.can_spare
         self.decisions = decisions
         self._books = Books(
             fleet,
@@ -102,6 +107,7 @@ class Dispatcher:
             self.estimator,
             self.prefix_index,
             self.budget,
+            admission=self.admission,
             decisions=decisions,
         )
         self.counters = self._books.counters
@@ -128,10 +134,17 @@ class Dispatcher:
         if self.waiting.count and self.waiting.held:
             if not self.fleet.candidates(request.facts.model):
                 return self.waiting.nobody(request, now)
-            return [*self.waiting.hold(request, None, now), *self._release(now)]
+            self.chooser.prepare(request, now)
+            return self._keep_out(request, now) or [
+                *self.waiting.hold(request, None, now),
+                *self._release(now),
+            ]
         choice = self._placement.place(request, now)
         if choice is None:
             return self.waiting.nobody(request, now)
+        refused = self._keep_out(request, now)
+        if refused:
+            return refused
         if choice.hold and self.hold.enabled:
             return self.waiting.hold(request, choice, now)
         return self._books.send(request, choice, now)
@@ -351,6 +364,16 @@ class Dispatcher:
     def _release(self, now: float) -> Actions:
         self._looked_s = now
         return self.waiting.release(now) if self.waiting.count else ()
+
+    def _keep_out(self, request: Request, now: float) -> Actions:
+        """Refuse what the fleet could not carry without its largest replica, if that is asked of
+        it; nothing: the request was let in."""
+        again_s = self.admission.arrived(request, now)
+        if again_s is None:
+            return ()
+        self.counters.over_headroom += 1
+        message = "The fleet is kept fit to lose a replica, and could not carry this request then."
+        return (self._books.refuse(Refuse(request, 429, "overloaded", message, again_s), now),)
 
     def _weigh(
         self, attempt: Attempt, status: int, now: float, retry_after_s: float | None

@@ -33,22 +33,17 @@ class FleetHealth:
     Args:
         settings: Thresholds.
         rng: Source of the jitter.
-        spare: Whether the others could carry the present load without the replica of that name;
-            asked before one that still does some work is ejected. None: yes.
     """
 
-    def __init__(
-        self,
-        settings: HealthSettings,
-        rng: Random,
-        spare: Callable[[str], bool] | None = None,
-    ) -> None:
+    def __init__(self, settings: HealthSettings, rng: Random) -> None:
         self.settings = settings
+        self.can_spare: Callable[[str, float], bool] | None = None
+        """Whether the others could carry the present load without the replica of that name; asked
+        before one that still does some work is ejected. None: yes."""
         self.replicas: dict[str, ReplicaHealth] = {}
         self.transitions: Counter[tuple[Health, Health, Cause]] = Counter()
         """Changes since the start; equal states: an ejection that could not be made."""
         self._rng = rng
-        self._spare = spare
         self._limited = False
         self._busy_until_s = 0.0
         self._refused_s: dict[str, float] = {}
@@ -281,7 +276,7 @@ class FleetHealth:
         if not health.reachable or health.state is Health.EJECTED:
             return None
         if health.in_service:
-            why_not = self._why_not(health, cause)
+            why_not = self._why_not(health, cause, now)
             if why_not:
                 return self._refuse(health, cause, f"{detail}; not ejected: {why_not}", now)
         return self._note(health.eject(cause, detail, now))
@@ -295,7 +290,7 @@ class FleetHealth:
         self._refused_s[health.name] = now + REFUSALS_APART_S
         return self._note(Transition(health.name, health.state, health.state, cause, detail, now))
 
-    def _why_not(self, health: ReplicaHealth, cause: Cause) -> str:
+    def _why_not(self, health: ReplicaHealth, cause: Cause, now: float) -> str:
         """Why the fleet cannot do without it; empty: it can."""
         peers = [p for p in self.replicas.values() if p is not health and _alike(p, health)]
         peers = [peer for peer in peers if peer.reachable]
@@ -310,7 +305,8 @@ class FleetHealth:
         most = max(int(self.settings.max_ejected * (len(peers) + 1)), 1)
         if len(peers) - len(good) >= most:
             return f"{most} of {len(peers) + 1} are out already, which is the most allowed"
-        if cause is Cause.GRAY and self._spare is not None and not self._spare(health.name):
+        can_spare = self.can_spare
+        if cause is Cause.GRAY and can_spare is not None and not can_spare(health.name, now):
             return "the others cannot carry the load"
         return ""
 

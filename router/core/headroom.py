@@ -7,7 +7,7 @@ from math import exp
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Iterable
 
     from policies.speed import Speed
 
@@ -17,13 +17,17 @@ UTILISATION: Final = 0.8
 KV_UTILISATION: Final = 0.95
 """Share of the KV cache that can be filled before streams are preempted."""
 
+RATE_SPAN_S: Final = 10.0
+"""Load is what came within about so long: long enough for the few long prompts of some seconds to
+even out, short enough that no more is taken on than the fleet works off within seconds."""
+
 
 @dataclass(slots=True, frozen=True)
 class Capacity:
-    """What one replica can carry."""
+    """What a replica can carry, or several together."""
 
     prefill_tokens_per_s: float
-    kv_tokens: int | None
+    kv_tokens: float | None
     """Tokens that its KV cache holds; None: not known."""
 
 
@@ -33,7 +37,7 @@ class Load:
 
     prefill_tokens_per_s: float
     """Uncached prompt tokens that arrive."""
-    kv_tokens: int
+    kv_tokens: float
     """Tokens of KV in use and promised."""
 
 
@@ -51,7 +55,7 @@ class Headroom:
         """Whether the fleet carries the load."""
         return self.fits(0)
 
-    def fits(self, kv_tokens: int) -> bool:
+    def fits(self, kv_tokens: float) -> bool:
         """Whether it would also carry a request of so many tokens, prompt and output."""
         return self.prefill_tokens_per_s >= 0 and (
             self.kv_tokens is None or self.kv_tokens >= kv_tokens
@@ -65,53 +69,50 @@ def capacity(speed: Speed, kv_tokens: int | None, prompt_tokens: float) -> Capac
     return Capacity(UTILISATION * tokens / speed.prefill_time_s(tokens), kv_tokens)
 
 
-def headroom(
-    fleet: Mapping[str, Capacity],
-    load: Load,
-    *,
-    lose: int = 0,
-    without: Collection[str] = (),
-) -> Headroom:
-    """What is left of a fleet's capacity.
+def together(fleet: Iterable[Capacity], *, lose: int = 0) -> Capacity:
+    """What replicas carry together.
 
     Args:
-        fleet: Replicas in service, by name.
-        load: What they carry.
+        fleet: Each of them.
         lose: So many of the largest are lost: largest of each resource by itself, which is the
             worst that could happen.
-        without: And these.
     """
-    left = [capacity for name, capacity in fleet.items() if name not in without]
-    speeds = sorted((c.prefill_tokens_per_s for c in left), reverse=True)
-    prefill = sum(speeds[lose:]) - load.prefill_tokens_per_s
-    sizes = [c.kv_tokens for c in left if c.kv_tokens is not None]
+    left = list(fleet)
+    speeds = sorted((each.prefill_tokens_per_s for each in left), reverse=True)
+    sizes = [each.kv_tokens for each in left if each.kv_tokens is not None]
     if len(sizes) < len(left):
-        return Headroom(prefill, None)
+        return Capacity(sum(speeds[lose:]), None)
     sizes.sort(reverse=True)
-    return Headroom(prefill, KV_UTILISATION * sum(sizes[lose:]) - load.kv_tokens)
+    return Capacity(sum(speeds[lose:]), KV_UTILISATION * sum(sizes[lose:]))
+
+
+def headroom(carried: Capacity, load: Load) -> Headroom:
+    """What is left of ``carried`` under ``load``."""
+    kv_tokens = None if carried.kv_tokens is None else carried.kv_tokens - load.kv_tokens
+    return Headroom(carried.prefill_tokens_per_s - load.prefill_tokens_per_s, kv_tokens)
 
 
 class Rate:
-    """Tokens per second, over about the last ``span_s`` seconds."""
+    """How much comes in a second, over about the last ``span_s`` seconds."""
 
-    __slots__ = ("_seen_s", "_span_s", "_tokens")
+    __slots__ = ("_amount", "_seen_s", "_span_s")
 
-    def __init__(self, span_s: float = 20.0) -> None:
+    def __init__(self, span_s: float = RATE_SPAN_S) -> None:
         self._span_s = span_s
-        self._tokens = 0.0
+        self._amount = 0.0
         self._seen_s = 0.0
 
-    def add(self, tokens: float, now: float) -> None:
-        """So many came."""
+    def add(self, amount: float, now: float) -> None:
+        """So much came."""
         self._fade(now)
-        self._tokens += tokens
+        self._amount += amount
 
     def per_s(self, now: float) -> float:
         """The rate."""
         self._fade(now)
-        return self._tokens / self._span_s
+        return self._amount / self._span_s
 
     def _fade(self, now: float) -> None:
         if now > self._seen_s:
-            self._tokens *= exp(-(now - self._seen_s) / self._span_s)
+            self._amount *= exp(-(now - self._seen_s) / self._span_s)
             self._seen_s = now

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import InfoMetricFamily
 
 from router import __version__
+from router.telemetry.admission_metrics import admission_metrics
 from router.telemetry.continuation_metrics import continuation_metrics
 from router.telemetry.estimation_metrics import estimation_metrics
 from router.telemetry.fleet_metrics import fleet_metrics
@@ -61,6 +62,7 @@ class Metrics:
         yield from _dispatcher_metrics(status.dispatcher)
         yield from _retry_metrics(status.dispatcher)
         yield from estimation_metrics(status.dispatcher)
+        yield from admission_metrics(status.dispatcher, status.now())
         yield from _request_metrics(status.telemetry)
         traffic = status.traffic()
         yield from _traffic_metrics(traffic)

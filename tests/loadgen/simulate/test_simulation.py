@@ -13,6 +13,7 @@ from loadgen.simulate.settings import Delays, ReplicaPlan
 from loadgen.simulate.station import TOKENS_AT_ONCE
 from policies.base import Choice
 from policies.slo import Slo
+from router.core.admission import HeadroomSettings
 from router.core.request import State
 
 
@@ -47,6 +48,19 @@ def test_a_long_prompt_holds_up_whoever_shares_its_engine():
     sim = simulation_of(trace_of((0.0, 100, 9), (0.005, 2500, 1)))
     sim.run()
     assert by_number(sim)[1].ttft_s == pytest.approx(0.037)
+
+
+@pytest.mark.parametrize(("lose", "refused"), [(0, False), (1, True)])
+def test_a_fleet_that_is_to_lose_a_replica_lets_less_in(lose, refused):
+    # 150 answers of 100 steps at once take 150 x 1,100 of 200,000 tokens of KV; one of the two
+    # replicas has 95,000 to give
+    sim = simulation_of(trace_of(*((number / 1000, 1000, 100) for number in range(150))), 2)
+    sim.dispatcher.admission.settings = HeadroomSettings(lose=lose)
+    sim.run()
+    statuses = [outcome.status for outcome in sim.outcomes]
+    assert set(statuses) == ({200, 429} if refused else {200})
+    if refused:
+        assert 60 < statuses.count(200) < 100
 
 
 def test_arrivals_come_faster_by_the_rate_scale():

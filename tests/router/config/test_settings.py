@@ -51,6 +51,7 @@ def test_what_is_written_is_what_the_core_goes_by():
 health: {failures_in_a_row: 5, max_ejected: 0.25, slow_start_s: 0}
 retry: {share: 0.1, minimum: 1, statuses: [503]}
 stall: {least_s: 1}
+headroom: 1
 gray: {slow: 3, eject: 3}
 """,
         "c.yaml",
@@ -61,7 +62,7 @@ gray: {slow: 3, eject: 3}
     retry = limits.retry
     assert (retry.budget_share, retry.status_share, retry.budget_least) == (0.1, 0.1, 1)
     assert retry.statuses == {503}
-    assert limits.stall.least_s == 1
+    assert limits.stall.least_s == limits.headroom.lose == 1
     assert (limits.gray.slow, limits.gray.eject) == (3, 3)
 
 

@@ -1,4 +1,4 @@
-"""Draining, and what a fleet can do without."""
+"""Which replicas may be drained, and in which order."""
 
 from __future__ import annotations
 
@@ -6,15 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.speed import Speed
 from router.core.drain import DrainRefusedError, DrainSettings, Unit, check_drain, rolling_order
-from router.core.headroom import Capacity, Headroom, Load, Rate, capacity, headroom
-
-FLEET = {
-    "a": Capacity(10_000.0, 100_000),
-    "b": Capacity(20_000.0, 50_000),
-    "c": Capacity(10_000.0, 100_000),
-}
 
 
 def test_a_drain_that_leaves_enough_is_allowed():
@@ -95,65 +87,3 @@ def test_every_replica_is_restarted_once_or_none_is(in_flight, min_ready, at_onc
     for wave in waves:
         if set(wave) != idle:
             assert len(wave) <= min(at_once, bearable, len(fleet) - min_ready)
-
-
-def test_headroom_is_what_is_left():
-    left = headroom(FLEET, Load(30_000.0, 100_000))
-    assert left == Headroom(10_000.0, pytest.approx(137_500))
-    assert left.carries
-    assert left.fits(137_500)
-    assert not left.fits(137_501)
-
-
-def test_the_largest_is_lost_of_each_resource():
-    left = headroom(FLEET, Load(19_000.0, 100_000), lose=1)
-    assert left == Headroom(1_000.0, pytest.approx(42_500))
-    assert not headroom(FLEET, Load(21_000.0, 0), lose=1).carries
-    assert not headroom(FLEET, Load(0.0, 150_000), lose=1).carries
-
-
-def test_the_fleet_without_some_carries_less():
-    assert not headroom(FLEET, Load(21_000.0, 0), without={"b"}).carries
-    assert headroom(FLEET, Load(21_000.0, 0), without={"a"}).carries
-
-
-def test_a_kv_cache_of_unknown_size_is_no_bound():
-    fleet = {**FLEET, "d": Capacity(1.0, None)}
-    left = headroom(fleet, Load(1.0, 10**9), lose=1)
-    assert left.kv_tokens is None
-    assert left.carries
-
-
-def test_losing_all_leaves_nothing():
-    assert headroom(FLEET, Load(0.0, 0), lose=9) == Headroom(0.0, 0.0)
-    assert not headroom({}, Load(1.0, 0)).carries
-
-
-def test_capacity_follows_from_the_learned_speed():
-    speed = Speed(prefill_s=0.1, token_s=1e-4, pair_s=0.0)
-    assert capacity(speed, 5, 1000).prefill_tokens_per_s == pytest.approx(0.8 * 1000 / 0.2)
-    assert capacity(speed, 5, 0).kv_tokens == 5
-
-
-@given(
-    sizes=st.lists(st.tuples(st.floats(1, 1e5), st.integers(1, 10**6)), min_size=1, max_size=8),
-    load=st.builds(Load, st.floats(0, 1e5), st.integers(0, 10**6)),
-    lose=st.integers(0, 4),
-)
-def test_losing_any_leaves_no_less_than_losing_the_largest(sizes, load, lose):
-    fleet = {str(number): Capacity(*size) for number, size in enumerate(sizes)}
-    worst = headroom(fleet, load, lose=lose)
-    for first in range(len(sizes) - lose + 1):
-        lost = [str(number) for number in range(first, first + lose)]
-        left = headroom(fleet, load, without=lost)
-        assert left.prefill_tokens_per_s >= worst.prefill_tokens_per_s - 1e-6
-        assert left.kv_tokens >= worst.kv_tokens - 1e-6
-
-
-def test_a_rate_follows_what_comes():
-    rate = Rate(10.0)
-    for tenth in range(1000):
-        rate.add(50, 1000 + tenth / 10)
-    assert rate.per_s(1100.0) == pytest.approx(500, rel=0.05)
-    assert rate.per_s(1110.0) == pytest.approx(500 / 2.718, rel=0.05)
-    assert rate.per_s(2000.0) < 1e-6

@@ -30,7 +30,8 @@ class Standin:
 
 
 def build(count=4, *, settings=PLAIN, spare=None, models=frozenset({"m"})):
-    fleet = FleetHealth(settings, Random(1), spare)
+    fleet = FleetHealth(settings, Random(1))
+    fleet.can_spare = spare
     replicas = []
     for number in range(count):
         health = fleet.join("abcdefgh"[number])
@@ -165,7 +166,7 @@ def test_a_replica_that_serves_anything_can_stand_in():
 
 def test_a_slow_replica_stays_where_the_others_cannot_carry_the_load():
     asked = []
-    fleet, (a, *_) = build(spare=lambda name: asked.append(name) or len(asked) > 1)
+    fleet, (a, *_) = build(spare=lambda name, now: asked.append(name) or len(asked) > 1)
     change = fleet.slowed(a.health, 0.2, "5 x slower", 5.0, eject=True)
     assert change.detail == "5 x slower; not ejected: the others cannot carry the load"
     assert a.health.weight(5.0) == 0.2

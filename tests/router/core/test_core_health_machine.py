@@ -58,7 +58,8 @@ class Machine(RuleBasedStateMachine):
             max_ejected=max_ejected,
             slow_start=SlowStartSettings(warm_tokens=5_000),
         )
-        self.fleet = FleetHealth(self.settings, self.rng, lambda _: self.spare)
+        self.fleet = FleetHealth(self.settings, self.rng)
+        self.fleet.can_spare = lambda name, now: self.spare
         self.replicas = []
         for number, served in enumerate(models):
             health = self.fleet.join(f"r{number}", cold=number > 3)

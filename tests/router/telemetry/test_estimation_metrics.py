@@ -4,6 +4,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from policies.base import Choice
 from router.admin.handlers import fleet_page
+from router.core.admission import HeadroomSettings
 from router.core.health import Health
 from router.telemetry.metrics import Metrics
 from router.telemetry.page import write_page
@@ -55,6 +56,23 @@ async def test_what_waits_is_told_with_why():
     assert found["pointsman_requests_held_total",] == 3
     for name in ("shed", "expired", "stranded"):
         assert found[f"pointsman_requests_{name}_total",] == 0
+
+
+async def test_headroom_is_told_and_what_was_refused_for_it():
+    router = FakeRouter()
+    router.dispatcher.admission.settings = HeadroomSettings(lose=2)
+    request = router.arrive(prompt_tokens=70)
+    assert request.status == 429
+    found = await samples(router)
+    assert found["pointsman_requests_over_headroom_total",] == 1
+    assert found["pointsman_headroom_prefill_tokens_per_second",] == 0
+    assert ("pointsman_headroom_kv_tokens",) not in found
+    for name in router.fleet.replicas:
+        router.sample(name, kv_blocks=100, kv_block_tokens=10)
+    router.dispatcher.admission.settings = HeadroomSettings(lose=1)
+    found = await samples(router)
+    assert found["pointsman_headroom_prefill_tokens_per_second",] > 1000
+    assert found["pointsman_headroom_kv_tokens",] == 950
 
 
 async def test_times_waited_are_a_histogram_of_those_that_waited():
