@@ -74,13 +74,9 @@ class HoldQueue:
         """The ``count`` most urgent."""
         return [entry[2] for entry in self._order[:count]]
 
-    def last(self) -> Request:
-        """The least urgent.
-
-        Raises:
-            IndexError: Nothing is held.
-        """
-        return self._order[-1][2]
+    def last_to_begin(self) -> Request | None:
+        """The least urgent of those whose answer has not begun; None: there is none."""
+        return next((e[2] for e in reversed(self._order) if not e[2].relayed), None)
 
     def put(self, request: Request, *, lost: bool = False) -> None:
         """Let a request wait, or move one that waits to another place.

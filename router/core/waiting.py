@@ -166,7 +166,10 @@ class Waiting:
         yield self.broken
 
     def _put(self, queue: HoldQueue, request: Request, now: float) -> Actions:
-        """Let a request wait, unless too much waits already: then the least urgent must go."""
+        """Let a request wait, unless too much waits already: then the least urgent must go.
+
+        Answers that have begun never must: there are no more of them than the fleet served.
+        """
         if request.state is not State.HELD:
             request.state = State.HELD
             request.held_s = now
@@ -178,8 +181,10 @@ class Waiting:
         limits = self.limits
         if self.count <= limits.max_requests and self.tokens <= limits.max_tokens:
             return ()
-        # What was begun is given up last.
-        victim = next(queue for queue in self._queues() if queue).last()
+        last = (queue.last_to_begin() for queue in self._queues())
+        victim = next((request for request in last if request is not None), None)
+        if victim is None:
+            return ()
         overloaded = victim.queue is self.held
         self.leave(victim)
         self._books.counters.shed += 1

@@ -44,10 +44,10 @@ class Stage:
         self.book = book
         self.size = size
 
-    def load(self, share: float, seed: int) -> Load:
-        """A load that keeps ``share`` of all slots busy."""
+    def load(self, share: float, seed: int, book: Book | None = None) -> Load:
+        """A load that keeps ``share`` of all slots busy, with what stands in ``book``."""
         rate = share * self.size.all_slots / self.book.alone_s
-        return Load(self.router.url, self.book, rate, seed)
+        return Load(self.router.url, book or self.book, rate, seed)
 
     async def view(self, replica: ChaosReplica) -> dict[str, Any]:
         """What the router thinks of a replica."""

@@ -21,6 +21,10 @@ class Ask:
     path: str
     body: bytes
 
+    def with_priority(self, priority: int) -> Ask:
+        """The same, at another priority; lower is more urgent."""
+        return Ask(self.path, self.body[:-1] + b', "priority": %d}' % priority)
+
 
 @dataclass(slots=True, frozen=True)
 class Told:

@@ -414,6 +414,22 @@ def test_a_stream_waits_for_a_replica_to_go_on_at():
     assert (action.continues, action.attempt.replica.name) == (True, "b")
 
 
+def test_a_begun_answer_never_makes_room_for_another_one():
+    house = House("a")
+    house.dispatcher.waiting.limits.max_requests = 1
+    begun = [house.stream(name) for name in ("q", "r")]
+    house.down("a")
+    for attempt in begun:
+        attempt.request.continuable = True
+        assert house.fail(attempt) == []
+    newcomer, (action,) = house.arrive("new")
+    assert isinstance(action, Refuse)
+    assert (action.request, action.status) == (newcomer, 503)
+    house.now += 3.0
+    sent = house.up("a")
+    assert {action.attempt.request for action in sent} == {a.request for a in begun}
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_refused_connections_use_up_no_tries(begun):
     house = House("a", "b", "c", "d", "e", "f", "g")
