@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from router.core.health import Health
 from router.core.outcome import Outcome, outcome_of_status
 from router.core.request import Failure
 from router.core.retrying import tries_of
@@ -31,6 +32,8 @@ class Judge:
     def note(self, change: Transition | None) -> None:
         """A replica's health changed: whom to offer is to be found out anew."""
         if change is not None:
+            if change.before is Health.HALF_OPEN:
+                self._fleet.replicas[change.replica].silence.forget_peak()
             self._fleet.forget()
             self._observer.health_changed(change)
 

@@ -28,7 +28,8 @@ class StallSettings:
     """And at least so many times the longest silence that was heard to end lately."""
 
     first_token_s: float = 10.0
-    """With prefills only, instead of ``least_s``: what else waits there is not known."""
+    """With prefills only, instead of ``least_s``: what else waits there is not known. Not for a
+    replica whose speed is known and which is out: of it ``least_s`` is asked."""
 
     whole_answer_s: float = 30.0
     """With unstreamed answers only, beside twice the time that they should take."""
@@ -87,6 +88,10 @@ class Work:
     crowded: bool = False
     """Whether requests of others wait there, or it preempted some lately."""
 
+    probing: bool = False
+    """Whether it is out, and has a request to see whether it is well: which is soon sent elsewhere,
+    as nobody is known to be before it there."""
+
 
 @dataclass(slots=True, frozen=True)
 class Stall:
@@ -122,6 +127,10 @@ class Silence:
         if gap_s > self.peak_s:
             self.peak_s = gap_s
             self._peak_at_s = now
+
+    def forget_peak(self) -> None:
+        """It was not well while it was silent."""
+        self.peak_s = 0.0
 
     def fade(self, now: float) -> None:
         """Time has passed."""
@@ -185,13 +194,14 @@ def allowed_silence_s(silence: Silence, work: Work, settings: StallSettings) -> 
     take (engines differ in whether the first one is told of before the last), unstreamed answers
     by what the longest of them should take.
     """
-    crowded = settings.crowded_factor if work.crowded else 1.0
+    crowded = settings.crowded_factor if work.crowded and not work.probing else 1.0
     prefill_s = settings.prefill_factor * work.prefill_s
     if work.streams:
         allowed_s = settings.least_s * crowded + settings.report_factor * work.report_s + prefill_s
         allowed_s = max(allowed_s, settings.peak_factor * silence.peak_s)
     elif work.prefills:
-        allowed_s = settings.first_token_s * crowded + prefill_s
+        first_s = settings.least_s if work.probing else settings.first_token_s
+        allowed_s = first_s * crowded + prefill_s
     elif work.unstreamed:
         return settings.whole_answer_s + prefill_s + 2.0 * work.answer_s
     else:

@@ -161,7 +161,12 @@ class Watching:
             elif not attempt.paused:
                 streams += 1
         if forecast is None:
-            return Work(streams=streams, prefills=prefills, unstreamed=unstreamed)
+            return Work(
+                streams=streams,
+                prefills=prefills,
+                unstreamed=unstreamed,
+                probing=replica.health.probing,
+            )
         step_s = forecast.speed.step_time_s(
             len(forecast.streams) + forecast.foreign_streams, forecast.context_tokens
         )
@@ -175,6 +180,7 @@ class Watching:
             answer_s=longest_tokens * step_s,
             crowded=forecast.foreign_waiting > 0
             or (preempted_s is not None and now - preempted_s < PREEMPTED_S),
+            probing=replica.health.probing,
         )
 
 

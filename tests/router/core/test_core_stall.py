@@ -68,6 +68,13 @@ def test_one_that_often_rests_is_known_for_it():
     assert allowed(silence, streams=1, report_s=0.2) == pytest.approx(4.0)
 
 
+def test_what_is_asked_to_see_whether_it_is_well_must_say_something_soon():
+    work = {"prefills": 1, "prefill_s": 0.5, "crowded": True}
+    assert allowed(**work) == pytest.approx(SETTINGS.first_token_s * SETTINGS.crowded_factor + 1.0)
+    assert allowed(**work, probing=True) == pytest.approx(SETTINGS.least_s + 1.0)
+    assert allowed(Silence(0.0), **work, probing=True) == SETTINGS.unlearned_s
+
+
 def test_nobody_may_be_silent_for_more_than_a_minute_with_streams():
     assert allowed(streams=1, report_s=100.0, prefill_s=100.0) == SETTINGS.most_s
 
