@@ -40,10 +40,12 @@ class GraySettings:
     """So many times slower than its own history and than its peers: its share is cut to match."""
 
     eject: float = 4.0
-    """So many times slower: it is ejected, where the others can carry the load."""
+    """So many times slower: it is ejected, where the others can carry the load. Not for slow
+    prefills alone while its decode steps are as ever: a first token may wait for a place in the
+    engine's batch, too."""
 
     looks: int = 2
-    """So many looks in a row; one a second."""
+    """So many looks in a row, and twice as many to be ejected; one a second."""
 
     recent_s: float = 2.0
     """What it is like now is a mean over about so long."""
@@ -157,11 +159,16 @@ class GrayWatch:
         """Who is slow now, and who no longer is; to be asked once a second."""
         found = []
         for name, trends in self._trends.items():
-            factor, measure = self._factor(name, trends)
+            step, prefill = self._factors(name, trends)
+            factor, measure = max((step, "a decode step"), (prefill, "a prefill"))
             trends.slow_looks = trends.slow_looks + 1 if factor >= self.settings.slow else 0
             if trends.slow_looks >= self.settings.looks:
                 trends.told = True
-                eject = factor >= self.settings.eject
+                eject = (
+                    factor >= self.settings.eject
+                    and trends.slow_looks >= 2 * self.settings.looks
+                    and (step >= self.settings.slow or trends.step.change is None)
+                )
                 detail = f"{measure} takes {factor:.1f} x as long as it did, unlike its peers'"
                 found.append(Slowness(name, 1 / factor, eject, detail))
             elif trends.told and not trends.slow_looks:
@@ -169,12 +176,13 @@ class GrayWatch:
                 found.append(Slowness(name, 1.0, eject=False, detail="as fast as it was"))
         return found
 
-    def _factor(self, name: str, trends: Trends) -> tuple[float, str]:
-        """By how much it is slower than its own history and its peers, and at what."""
+    def _factors(self, name: str, trends: Trends) -> tuple[float, float]:
+        """By how much its decode steps and its prefills are slower than in its own history and
+        than its peers' are."""
         others = [other for key, other in self._trends.items() if key != name]
         step = _excess(trends.step, (other.step for other in others))
         prefill = _excess(trends.prefill, (other.prefill for other in others))
-        return max((exp(step), "a decode step"), (exp(prefill), "a prefill"))
+        return exp(step), exp(prefill)
 
 
 def _excess(own: Trend, others: Iterable[Trend]) -> float:

@@ -31,6 +31,8 @@ class Fleet:
                 value_s = step_s * self.factors[name] * self.rng.lognormvariate(0, self.noise)
                 step = value_s if measure == "step" else None
                 prefill = value_s if measure == "prefill" else None
+                if measure == "prefill, steps as ever":
+                    step, prefill = step_s, value_s
                 self.watch.observe(name, self.now, step_s=step, prefill_s=prefill)
             found += [(second, slowness) for slowness in self.watch.look()]
         return found
@@ -53,6 +55,27 @@ def test_one_that_turns_five_times_slower_is_found_within_five_seconds(measure):
     assert found[-1][1].eject
     what = "a decode step" if measure == "step" else "a prefill"
     assert found[-1][1].detail.startswith(what)
+
+
+def test_a_moment_of_slowness_ejects_nobody():
+    fleet = Fleet(0.02, 0.02, 0.02)
+    fleet.seconds(60)
+    fleet.factors["a"] = 20.0
+    found = [slowness for _, slowness in fleet.seconds(3)]
+    assert found
+    assert not any(slowness.eject for slowness in found)
+    fleet.seconds(1)
+    assert fleet.seconds(1)[0][1].eject
+
+
+def test_first_tokens_that_wait_for_a_place_in_the_batch_eject_nobody():
+    fleet = Fleet(0.02, 0.02, 0.02)
+    fleet.seconds(60, measure="prefill, steps as ever")
+    fleet.factors["a"] = 5.0
+    found = [slowness for _, slowness in fleet.seconds(30, measure="prefill, steps as ever")]
+    assert found[-1].detail.startswith("a prefill")
+    assert found[-1].weight == pytest.approx(1 / 5, rel=0.25)
+    assert not any(slowness.eject for slowness in found)
 
 
 def test_one_that_is_three_times_slower_gets_less_and_stays():
