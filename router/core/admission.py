@@ -99,6 +99,9 @@ class Admission:
         self._fleet = fleet
         self._kinds: dict[frozenset[str], Kind] = {}
         self._open: dict[Request, tuple[_Shares, int, float]] = {}
+        self._offered: Sequence[Replica] = ()
+        self._offered_shares: _Shares = []
+        """Of the replicas that were last offered: mostly they are the same."""
         self._carried: dict[Sequence[Replica], Capacity] = {}
         self._carried_s = 0.0
 
@@ -115,8 +118,10 @@ class Admission:
         candidates = self._fleet.candidates(facts.model)
         if not candidates:  # it serves as a probe
             return None
-        shares = self._shares(candidates)
-        level = min(max(facts.priority, -MOST_PRIORITY), MOST_PRIORITY)
+        if candidates is not self._offered:
+            self._offered, self._offered_shares = candidates, self._shares(candidates)
+        shares = self._offered_shares
+        level = facts.priority and min(max(facts.priority, -MOST_PRIORITY), MOST_PRIORITY)
         tokens = uncached_tokens(facts)
         kv_tokens = tokens + facts.expected_output_tokens
         if self.settings.lose and tokens:
@@ -237,7 +242,9 @@ class Admission:
 
 def uncached_tokens(facts: RequestFacts) -> int:
     """Prompt tokens that must be computed where most of them are cached."""
-    return max(facts.prompt_tokens - max(facts.cached.values(), default=0), 0)
+    if not facts.cached:
+        return facts.prompt_tokens
+    return max(facts.prompt_tokens - max(facts.cached.values()), 0)
 
 
 def _speed(replica: Replica) -> Speed:

@@ -22,6 +22,10 @@ RATE_SPAN_S: Final = 10.0
 even out, short enough that no more is taken on than the fleet works off within seconds."""
 
 
+FINE_S: Final = 0.1
+"""What comes within so long counts as come at once."""
+
+
 @dataclass(slots=True, frozen=True)
 class Capacity:
     """What a replica can carry, or several together."""
@@ -104,7 +108,8 @@ class Rate:
 
     def add(self, amount: float, now: float) -> None:
         """So much came."""
-        self._fade(now)
+        if now - self._seen_s > FINE_S:  # asked with each request
+            self._fade(now)
         self._amount += amount
 
     def per_s(self, now: float) -> float:
