@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+LEAST_ONE_OF = 50.0
+"""No value falls below one so-many-th of what was believed at first."""
+
 
 class Regression:
     """Recursive least squares with forgetting, over a few terms.
@@ -13,15 +16,16 @@ class Regression:
         memory: Observations that count; older ones fade.
     """
 
-    __slots__ = ("_cover", "_fade", "_least", "_noise", "values")
+    __slots__ = ("_cover", "_doubt", "_fade", "_least", "_noise", "values")
 
     def __init__(self, start: list[float], doubt: float, noise: float, memory: float) -> None:
         self.values = list(start)
-        self._least = [value * 0.02 for value in start]
+        self._least = [value / LEAST_ONE_OF for value in start]
         self._cover = [
             [(doubt * value) ** 2 if row == column else 0.0 for column in range(len(start))]
             for row, value in enumerate(start)
         ]
+        self._doubt = doubt
         self._noise = noise
         self._fade = 1 - 1 / memory
 
@@ -39,10 +43,22 @@ class Regression:
         variance = sum(s * t for s, t in zip(spread, terms, strict=True))
         gain_over = variance + (self._noise * scale) ** 2
         gain = [s / gain_over for s in spread]
-        fade = self._fade if variance < scale**2 else 1.0
+        fade = self._fade if variance < scale**2 and self._may_forget() else 1.0
         size = range(len(terms))
         for row in size:
             for column in size:
                 cover[row][column] = (cover[row][column] - gain[row] * spread[column]) / fade
         for row in size:
             self.values[row] = max(self.values[row] + gain[row] * error, self._least[row])
+
+    def _may_forget(self) -> bool:
+        """Whether no value is more doubtful than it was at first.
+
+        Where all observations are alike they say nothing of the single terms, and to go on
+        forgetting what others said would let the doubt about these grow beyond any number.
+        """
+        values, doubt = zip(self.values, self._least, strict=True), self._doubt
+        return all(
+            self._cover[row][row] <= (doubt * max(value, least * LEAST_ONE_OF)) ** 2
+            for row, (value, least) in enumerate(values)
+        )
