@@ -1,4 +1,4 @@
-"""``/drain`` and ``/undrain``: replicas taken out of service, and back."""
+"""``/drain``, ``/undrain`` and ``/rolling-order``: replicas taken out of service, and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DETAIL = "asked for on the admin plane"
 
 
 def drain_routes(status: Status) -> list[web.RouteDef]:
-    """Make the routes below ``/drain`` and ``/undrain``.
+    """Make the routes ``/rolling-order`` and below ``/drain`` and ``/undrain``.
 
     Args:
         status: The running router.
@@ -38,8 +38,7 @@ def drain_routes(status: Status) -> list[web.RouteDef]:
         try:
             actions = status.dispatcher.drain(replica.name, now, force=force, detail=DETAIL)
         except DrainRefusedError as error:
-            message = str(error)
-            return error_answer(409, "drain_refused", f"{message[:1].upper()}{message[1:]}.")
+            return _refused(error)
         status.perform(actions)
         return _told(replica, now)
 
@@ -51,7 +50,19 @@ def drain_routes(status: Status) -> list[web.RouteDef]:
         status.perform(status.dispatcher.undrain(replica.name, now, detail=DETAIL))
         return _told(replica, now)
 
+    async def order(request: web.Request) -> web.Response:
+        at_once = request.query.get("at_once", "1")
+        if not (at_once.isascii() and at_once.isdigit() and int(at_once)):
+            message = f"at_once={at_once!r} is not allowed; expected a number from 1 on."
+            return error_answer(400, "invalid_query", message)
+        try:
+            waves = status.dispatcher.rolling_order(status.now(), at_once=int(at_once))
+        except DrainRefusedError as error:
+            return _refused(error)
+        return json_answer({"waves": waves})
+
     return [
+        web.get("/rolling-order", order),
         web.post("/drain/{replica:.+}", drain),
         web.post("/undrain/{replica:.+}", undrain),
     ]
@@ -73,6 +84,11 @@ def _asked_for(request: web.Request, fleet: FleetState) -> Replica | web.Respons
     names = ", ".join(fleet.replicas) or "none"
     message = f"There is no replica {given[:200]!r}; there are: {names}."
     return error_answer(404, "replica_not_found", message)
+
+
+def _refused(error: DrainRefusedError) -> web.Response:
+    message = str(error)
+    return error_answer(409, "drain_refused", f"{message[:1].upper()}{message[1:]}.")
 
 
 def _told(replica: Replica, now: float) -> web.Response:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from router.telemetry.status import Status
 
 _PATHS = (
-    "/metrics, /fleet, /health, /explain and /explain/REQUEST-ID, and POST /drain/REPLICA and"
-    " /undrain/REPLICA"
+    "/metrics, /fleet, /health, /explain, /explain/REQUEST-ID and /rolling-order, and POST"
+    " /drain/REPLICA and /undrain/REPLICA"
 )
 
 

@@ -1,4 +1,4 @@
-"""The commands ``pointsman drain`` and ``pointsman undrain``."""
+"""The commands ``pointsman drain``, ``undrain`` and ``rolling-order``."""
 
 from __future__ import annotations
 
@@ -33,6 +33,12 @@ class _Replica(msgspec.Struct):
     name: str
     health: _Health
     in_flight: int
+
+
+class _Order(msgspec.Struct):
+    """The answer of ``/rolling-order``."""
+
+    waves: list[list[str]]
 
 
 class _Fleet(msgspec.Struct):
@@ -77,6 +83,33 @@ def undrain_command(replica: str, *, admin_url: str) -> None:
     """
     told = ask(admin_url, "POST", f"/undrain/{quote(replica, safe='')}", _Told)
     click.echo(f"{told.replica} is {told.health.state}")
+
+
+@click.command("rolling-order")
+@click.option(
+    "--at-once",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="So many may be out at a time, where the others carry the load without them.",
+)
+@admin_option
+def order_command(*, at_once: int, admin_url: str) -> None:
+    """Tell in which order to restart all replicas: who may be out together stands on one line.
+
+    What is out of service already comes first, then what has least to end. Refused when too few
+    replicas would stay, or the others could not carry the present load.
+
+    \b
+    Example, a restart of the whole fleet that no client notices:
+      for replica in $(pointsman rolling-order); do
+        pointsman drain $replica --wait && restart $replica && pointsman undrain $replica
+      done
+    """
+    told = ask(admin_url, "GET", f"/rolling-order?at_once={at_once}", _Order)
+    for wave in told.waves:
+        click.echo(" ".join(wave))
 
 
 def wait_until_idle(admin_url: str, name: str, pause: Callable[[float], None]) -> None:

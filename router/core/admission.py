@@ -25,7 +25,7 @@ from router.core.headroom import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from policies.base import RequestFacts
     from router.core.fleet import FleetState
@@ -143,18 +143,25 @@ class Admission:
             for kind, share in shares:
                 kind.kv_tokens[level] -= share * kv_tokens
 
-    def can_spare(self, name: str, now: float) -> bool:
-        """Whether the others that serve the same could carry the present load without a replica.
+    def can_spare(self, names: Collection[str], now: float, *, restored: bool = False) -> bool:
+        """Whether the others that serve the same could carry the present load without these.
+
+        Args:
+            names: Of these.
+            now: The time.
+            restored: Take all others to be in service.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is none of some name.
         """
-        models = self._fleet.replicas[name].models or frozenset()
-        alike = self._alike(models)
-        kinds = list(self._kinds_of(alike))
-        others = [replica for replica in alike if replica.name != name]
-        carried = together(self._capacities(others, kinds, now))
-        return headroom(carried, _load(kinds, MOST_PRIORITY, now)).carries
+        for models in {self._fleet.replicas[name].models or frozenset[str]() for name in names}:
+            alike = self._alike(models, restored=restored)
+            kinds = list(self._kinds_of(alike))
+            others = [replica for replica in alike if replica.name not in names]
+            carried = together(self._capacities(others, kinds, now))
+            if not headroom(carried, _load(kinds, MOST_PRIORITY, now)).carries:
+                return False
+        return True
 
     def left(self, now: float) -> Headroom | None:
         """What could still be let in, of the least urgent; the least of all kinds of replicas.
@@ -235,9 +242,10 @@ class Admission:
     def _in_service(self) -> Iterator[Replica]:
         return (r for r in self._fleet.replicas.values() if r.ready and r.health.in_service)
 
-    def _alike(self, models: frozenset[str]) -> list[Replica]:
+    def _alike(self, models: frozenset[str], *, restored: bool = False) -> list[Replica]:
         """Replicas in service with which ones of these models have any in common."""
-        return [replica for replica in self._in_service() if _share(replica, models)]
+        replicas = self._fleet.replicas.values() if restored else self._in_service()
+        return [replica for replica in replicas if _share(replica, models)]
 
 
 def uncached_tokens(facts: RequestFacts) -> int:

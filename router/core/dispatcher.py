@@ -13,7 +13,7 @@ from router.core.actions import Actions, Cancel, Refuse
 from router.core.admission import Admission, HeadroomSettings
 from router.core.books import Books, Observer
 from router.core.chooser import Chooser
-from router.core.drain import DrainSettings, check_drain
+from router.core.drain import DrainSettings, Unit, check_drain, rolling_order
 from router.core.estimator import Estimator
 from router.core.gray import GraySettings
 from router.core.health import Health
@@ -29,7 +29,7 @@ from router.core.waiting import Waiting
 from router.core.watching import Watching
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from random import Random
 
     from policies.base import Policy
@@ -330,6 +330,21 @@ class Dispatcher:
         check_drain(name, in_service, self.limits.drain, force=force)
         self._judge.note(self.fleet.health.drain(replica.health, detail or "asked for", now))
         return self._release(now)
+
+    def rolling_order(self, now: float, *, at_once: int = 1) -> list[tuple[str, ...]]:
+        """In which order to drain and restart all replicas: waves of at most ``at_once``.
+
+        Raises:
+            DrainRefusedError: The fleet can do without none of some wave.
+        """
+        units = [
+            Unit(r.name, r.health.in_service, r.in_flight) for r in self.fleet.replicas.values()
+        ]
+
+        def carries(names: Collection[str]) -> bool:
+            return self.admission.can_spare(names, now, restored=True)
+
+        return rolling_order(units, self.limits.drain, carries, at_once=at_once)
 
     def undrain(self, name: str, now: float, *, detail: str = "") -> Actions:
         """Give a replica requests again.

@@ -89,7 +89,7 @@ def rolling_order(
         wave = _largest_wave([unit.name for unit in left[: max(most, 0)]], carries)
         if not wave:
             msg = (
-                f"{left[0].name} cannot be restarted: of {len(fleet)} replicas at least"
+                f"not even {left[0].name} can be restarted: of {len(fleet)} replicas at least"
                 f" {settings.min_ready} must stay in service, and must carry the load"
             )
             raise DrainRefusedError(msg)

@@ -15,7 +15,7 @@ from router.core.replica_health import ReplicaHealth
 from router.core.shares import R, charge, within_share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
     from random import Random
 
     from router.core.shares import Watched
@@ -37,8 +37,8 @@ class FleetHealth:
 
     def __init__(self, settings: HealthSettings, rng: Random) -> None:
         self.settings = settings
-        self.can_spare: Callable[[str, float], bool] | None = None
-        """Whether the others could carry the present load without the replica of that name; asked
+        self.can_spare: Callable[[Collection[str], float], bool] | None = None
+        """Whether the others could carry the present load without those of these names; asked
         before one that still does some work is ejected. None: yes."""
         self.replicas: dict[str, ReplicaHealth] = {}
         self.transitions: Counter[tuple[Health, Health, Cause]] = Counter()
@@ -306,7 +306,7 @@ class FleetHealth:
         if len(peers) - len(good) >= most:
             return f"{most} of {len(peers) + 1} are out already, which is the most allowed"
         can_spare = self.can_spare
-        if cause is Cause.GRAY and can_spare is not None and not can_spare(health.name, now):
+        if cause is Cause.GRAY and can_spare is not None and not can_spare({health.name}, now):
             return "the others cannot carry the load"
         return ""
 

@@ -116,7 +116,8 @@ async def test_an_unknown_path_is_an_error_in_json(get):
     assert msgspec.json.decode(body) == {
         "error": {
             "message": "The admin plane has no /v1/models; it serves /metrics, /fleet, /health, "
-            "/explain and /explain/REQUEST-ID, and POST /drain/REPLICA and /undrain/REPLICA.",
+            "/explain, /explain/REQUEST-ID and /rolling-order, and POST /drain/REPLICA and "
+            "/undrain/REPLICA.",
             "type": "invalid_request_error",
             "param": None,
             "code": "path_not_found",

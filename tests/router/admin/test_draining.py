@@ -51,6 +51,32 @@ async def test_a_replica_is_named_by_its_name_or_its_url(post, router, given):
     assert states(router) == ["ready", "draining"]
 
 
+async def test_the_order_of_a_rolling_restart_is_told(post, router):
+    busy = router.arrive().attempt.replica.name
+    (idle,) = set(router.fleet.replicas) - {busy}
+    assert await post("/rolling-order", "GET") == (200, {"waves": [[idle], [busy]]})
+    await post(f"/drain/{busy}")
+    assert await post("/rolling-order", "GET") == (200, {"waves": [[busy], [idle]]})
+    status, page = await post("/rolling-order?at_once=none", "GET")
+    assert (status, page["error"]["message"]) == (
+        400,
+        "at_once='none' is not allowed; expected a number from 1 on.",
+    )
+
+
+async def test_a_fleet_of_one_cannot_be_restarted_in_turn():
+    server = AdminServer(FakeRouter(replicas=["a:1"]))
+    await server.start(Address("127.0.0.1", 0))
+    async with (
+        aiohttp.ClientSession(f"http://{server.address}") as session,
+        session.get("/rolling-order") as response,
+    ):
+        page = msgspec.json.decode(await response.read())
+    await server.aclose()
+    assert (response.status, page["error"]["code"]) == (409, "drain_refused")
+    assert page["error"]["message"].startswith("Not even a:1 can be restarted: of 1 replicas")
+
+
 async def test_the_last_one_is_drained_by_force_only(post, router):
     await post("/drain/a:1")
     for path in ("/drain/unix:/run/B.sock", "/drain/unix:/run/B.sock?force=0"):

@@ -103,3 +103,11 @@ def test_a_refusal_is_one_line(run):
     status, out, err, _ = run(refuse, "drain", "a")
     assert (status, out) == (2, "")
     assert err == "pointsman: Draining a would leave 0 replicas in service\n"
+
+
+def test_the_order_of_a_rolling_restart_is_told_a_wave_a_line(run):
+    def admin(url, method, path, kind):
+        assert (url, method, path) == (DEFAULT_URL, "GET", "/rolling-order?at_once=2")
+        return kind([["a:1", "b:1"], ["c:1"]])
+
+    assert run(admin, "rolling-order", "--at-once", "2")[:3] == (0, "a:1 b:1\nc:1\n", "")

@@ -188,6 +188,7 @@ def test_help_imports_no_command_to_list_it():
         "policies",
         "replay",
         "replica",
+        "rolling-order",
         "serve",
         "simulate",
         "trial",

@@ -278,8 +278,8 @@ def test_load_of_other_models_is_nobody_elses():
     town.join("x", ("other",))
     town.join("y", ("other",))
     town.load(1.5 * TOKENS_PER_S, 60, model="other")
-    assert not town.dispatcher.admission.can_spare("x", town.now)
-    assert town.dispatcher.admission.can_spare("a", town.now)
+    assert not town.dispatcher.admission.can_spare({"x"}, town.now)
+    assert town.dispatcher.admission.can_spare({"a"}, town.now)
 
 
 # -- figures -----------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Machine(RuleBasedStateMachine):
             slow_start=SlowStartSettings(warm_tokens=5_000),
         )
         self.fleet = FleetHealth(self.settings, self.rng)
-        self.fleet.can_spare = lambda name, now: self.spare
+        self.fleet.can_spare = lambda names, now: self.spare
         self.replicas = []
         for number, served in enumerate(models):
             health = self.fleet.join(f"r{number}", cold=number > 3)
