@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 
 from router.http1.errors import ProtocolError
@@ -68,9 +70,26 @@ class ResponseHead:
 
     @property
     def retry_after_s(self) -> float | None:
-        """Retry-After in seconds; None when it is missing, or a date."""
+        """Retry-After in seconds; None when it is missing or no time.
+
+        A date is taken against the answer's own ``Date``: that needs no clock, nor that the
+        replica's agrees with ours.
+        """
         value = self.field(b"retry-after")
-        return float(value) if value is not None and value.isdigit() else None
+        if value is None or value.isdigit():
+            return None if value is None else float(value)
+        at, sent = _date(value), _date(self.field(b"date") or b"")
+        if at is None or sent is None:
+            return None
+        return max((at - sent).total_seconds(), 0.0)
+
+
+def _date(value: bytes) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(value.decode("latin-1"))
+        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def parse_response_head(block: bytes, method: bytes) -> ResponseHead:

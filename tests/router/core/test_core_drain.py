@@ -60,9 +60,7 @@ def test_waves_are_no_larger_than_the_load_allows():
 
 
 def test_a_fleet_that_can_do_without_none_is_not_restarted():
-    with pytest.raises(
-        DrainRefusedError, match="not even a can be restarted: of 1 replicas"
-    ):
+    with pytest.raises(DrainRefusedError, match="not even a can be restarted: of 1 replicas"):
         rolling_order(units(3), DrainSettings())
     with pytest.raises(DrainRefusedError, match="must carry the load"):
         rolling_order(units(3, 4), DrainSettings(), lambda _: False)

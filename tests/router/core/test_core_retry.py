@@ -7,7 +7,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from router.core.hedge import Hedge, HedgeSettings, hedge_after_s, may_hedge
 from router.core.request import Failure
 from router.core.retry import (
     Next,
@@ -247,32 +246,3 @@ class Outage(RuleBasedStateMachine):
 
 TestOutage = Outage.TestCase
 TestOutage.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
-
-
-def test_hedging_is_off_by_default():
-    assert hedge_after_s(0.2, 100, HedgeSettings()) is None
-
-
-@pytest.mark.parametrize(
-    ("expected_s", "tokens", "after_s"),
-    [(None, 100, 1.0), (0.2, 100, 1.0), (3.0, 8192, 6.0), (3.0, 8193, None)],
-)
-def test_a_late_first_token_is_worth_a_second_try(expected_s, tokens, after_s):
-    assert hedge_after_s(expected_s, tokens, HedgeSettings(enabled=True)) == after_s
-
-
-def test_a_second_try_must_help_and_be_affordable():
-    settings = HedgeSettings(enabled=True)
-    assert may_hedge(2.0, 1.0, 4, 100, settings)
-    assert not may_hedge(2.0, 2.0, 4, 100, settings)
-    assert not may_hedge(2.0, 1.0, 5, 100, settings)
-    assert not may_hedge(2.0, 1.0, 0, 19, settings)
-
-
-def test_the_loser_is_the_other_one():
-    first, second = object(), object()
-    hedge = Hedge(first, second)
-    assert hedge.other(first) is second
-    assert hedge.other(second) is first
-    with pytest.raises(ValueError, match="none of the two"):
-        hedge.other(object())

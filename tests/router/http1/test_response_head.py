@@ -80,3 +80,29 @@ def test_fields_pass_as_they_came():
 def test_refuses(lines):
     with pytest.raises(ProtocolError):
         parse_response_head(head(*lines), b"POST")
+
+
+SENT = "Date: Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+@pytest.mark.parametrize(
+    ("lines", "after_s"),
+    [
+        ([], None),
+        (["Retry-After: 7"], 7.0),
+        (["Retry-After: Sun, 06 Nov 1994 08:50:07 GMT", SENT], 30.0),
+        (["Retry-After: Sunday, 06-Nov-94 08:50:07 GMT", SENT], 30.0),
+        (["Retry-After: Sun Nov  6 08:50:07 1994", SENT], 30.0),
+        (["Retry-After: Sun, 06 Nov 1994 08:49:07 GMT", SENT], 0.0),
+        (["Retry-After: Sun, 06 Nov 1994 08:50:07 GMT"], None),
+        (["Retry-After: Sun, 06 Nov 1994 08:50:07 GMT", "Date: today"], None),
+        (["Retry-After: soon", SENT], None),
+        (["Retry-After: Sun, 06 Nov 999999994 08:50:07 GMT", SENT], None),
+        (["Retry-After: -3", SENT], None),
+        (["Retry-After: \xb2", SENT], None),
+    ],
+)
+def test_when_to_come_again_is_a_number_or_a_date(lines, after_s):
+    block = "\r\n".join(["HTTP/1.1 503 Busy", *lines, "Content-Length: 0", "", ""])
+    head = parse_response_head(block.encode("latin-1"), b"GET")
+    assert head.retry_after_s == after_s
