@@ -33,6 +33,9 @@ LATER = tuple(enumerate(HORIZONS_TOKENS))[1:]
 
 MOST_KV_WAIT_S = 3600.0
 
+CLOSE_S = 3.0
+"""A stream that is further ahead of its objective has no budget that many prefills could use up."""
+
 STALL_S = 0.1
 """A gap between two tokens that people notice."""
 
@@ -209,8 +212,9 @@ class Forecast:
             before_s = now - stream.began_s - tpot_s * (tokens - 1) + ahead_s
             survival = stream.survival
             alive, remaining_tokens = survival.outlook(tokens)
-            budget_s = remaining_tokens * gain_s - before_s
-            taken += 0.0 if budget_s <= 0 else stall_s / budget_s if budget_s > stall_s else 1.0
+            if before_s > ahead_s - CLOSE_S:
+                budget_s = remaining_tokens * gain_s - before_s
+                taken += 0.0 if budget_s <= 0 else stall_s / budget_s if budget_s > stall_s else 1.0
             after_s = before_s + stall_s
             if after_s <= 0:
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from policies.forecast import Clock, Forecast, Prefill, Stream
+from policies.forecast import CLOSE_S, Clock, Forecast, Prefill, Stream
 from router.core.accuracy import Accuracy
 from router.core.lengths import Lengths
 from router.core.pace import Pace
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from router.core.replica import Replica
     from router.core.request import Attempt
 
-COMFORTABLE_S = 3.0
-"""A stream that is so far ahead of its objective is not brought to miss it by a prefill."""
+COMFORTABLE_TOKENS = 98_304
+"""A stream that is further ahead of its objective than a prefill of so many tokens takes is not
+brought to miss it by one."""
 
 NORMAL_STEPS = 4.0
 """Without an objective a token should not take longer than so many steps of now."""
@@ -146,8 +147,10 @@ class Estimator:
         forecast.context_tokens += tokens
         if pace.probe is attempt or pace.probe is None:
             pace.progress(attempt, stream, now)
-        if attempt in forecast.tight and stream.debt_s(now, stream.tokens) < -COMFORTABLE_S:
-            del forecast.tight[attempt]
+        if attempt in forecast.tight:
+            debt_s = stream.debt_s(now, stream.tokens)
+            if debt_s < -CLOSE_S and debt_s < -forecast.speed.prefill_time_s(COMFORTABLE_TOKENS):
+                del forecast.tight[attempt]
 
     def closed(self, attempt: Attempt, now: float, *, whole: bool) -> None:
         """An attempt ended; ``whole``: at the end of its answer."""
