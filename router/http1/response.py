@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import mktime_tz, parsedate_tz
 from enum import StrEnum
 
 from router.http1.errors import ProtocolError
@@ -78,16 +77,17 @@ class ResponseHead:
         value = self.field(b"retry-after")
         if value is None or value.isdigit():
             return None if value is None else float(value)
-        at, sent = _date(value), _date(self.field(b"date") or b"")
-        if at is None or sent is None:
-            return None
-        return max((at - sent).total_seconds(), 0.0)
+        at_s, sent_s = _date_s(value), _date_s(self.field(b"date") or b"")
+        return None if at_s is None or sent_s is None else max(at_s - sent_s, 0.0)
 
 
-def _date(value: bytes) -> datetime | None:
+def _date_s(value: bytes) -> float | None:
+    """A date in one of HTTP's three forms, which are all in UTC, as seconds of the epoch."""
+    parts = parsedate_tz(value.decode("latin-1"))
+    if parts is None:
+        return None
     try:
-        found = parsedate_to_datetime(value.decode("latin-1"))
-        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+        return float(mktime_tz((*parts[:9], parts[9] or 0)))
     except (ValueError, OverflowError):
         return None
 
