@@ -30,8 +30,8 @@ SELECTION: Final = Selection(
 CASES: Final = (
     Case("round_robin"),
     Case("least_requests"),
-    Case("least_kv"),
-    Case("least_kv", Kill(after_s=15.0, back_after_s=5.0)),
+    Case("least_estimated_completion"),
+    Case("least_estimated_completion", Kill(after_s=15.0, back_after_s=5.0)),
 )
 
 FLEET: Final = FleetSettings(replicas=4, profile="8b-h100", speed=4.0)

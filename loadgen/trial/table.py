@@ -54,7 +54,10 @@ def as_table(outcomes: Sequence[Outcome]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, heading in enumerate(HEADINGS):
         words = heading.replace(" ", "\n", 1)
-        table.add_column(words, justify="right" if number else "left", no_wrap=True)
+        if number:
+            table.add_column(words, justify="right", no_wrap=True)
+        else:  # long names break, so that narrow screens show all figures
+            table.add_column(words, overflow="fold")
     for outcome in outcomes:
         table.add_row(*map(escape, row(outcome)))
     return table

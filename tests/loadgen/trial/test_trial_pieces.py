@@ -62,6 +62,15 @@ def test_a_row_for_each_run():
     assert "75.0%" in lines[-1]
 
 
+def test_a_long_name_costs_no_figure_its_digits():
+    console = Console(file=io.StringIO(), width=80)
+    name = "least_estimated_completion"
+    console.print(as_table([outcome_of(Case(name, Kill(after_s=1)))]))
+    told = console.file.getvalue()
+    assert "…" not in told
+    assert "100.0% 250 ms 250 ms 50.0 ms 50.0 ms 350 ms 0" in " ".join(told.split())
+
+
 def test_markdown_tells_what_was_sent():
     text = as_markdown([outcome_of(Case("round_robin"))])
     title, empty, heading, rule, row = text.splitlines()
