@@ -102,7 +102,8 @@ def order_command(*, at_once: int, admin_url: str) -> None:
     replicas would stay, or the others could not carry the present load.
 
     \b
-    Example, a restart of the whole fleet that no client notices:
+    Example, a restart of the whole fleet that no client notices; `restart` ends when the replica
+    serves again:
       for replica in $(pointsman rolling-order); do
         pointsman drain $replica --wait && restart $replica && pointsman undrain $replica
       done

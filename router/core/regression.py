@@ -16,11 +16,11 @@ class Regression:
         memory: Observations that count; older ones fade.
     """
 
-    __slots__ = ("_cover", "_doubt", "_fade", "_least", "_noise", "values")
+    __slots__ = ("_cover", "_doubt", "_fade", "_noise", "_start", "values")
 
     def __init__(self, start: list[float], doubt: float, noise: float, memory: float) -> None:
         self.values = list(start)
-        self._least = [value / LEAST_ONE_OF for value in start]
+        self._start = start
         self._cover = [
             [(doubt * value) ** 2 if row == column else 0.0 for column in range(len(start))]
             for row, value in enumerate(start)
@@ -49,7 +49,8 @@ class Regression:
             for column in size:
                 cover[row][column] = (cover[row][column] - gain[row] * spread[column]) / fade
         for row in size:
-            self.values[row] = max(self.values[row] + gain[row] * error, self._least[row])
+            least = self._start[row] / LEAST_ONE_OF
+            self.values[row] = max(self.values[row] + gain[row] * error, least)
 
     def _may_forget(self) -> bool:
         """Whether no value is more doubtful than it was at first.
@@ -57,8 +58,7 @@ class Regression:
         Where all observations are alike they say nothing of the single terms, and to go on
         forgetting what others said would let the doubt about these grow beyond any number.
         """
-        values, doubt = zip(self.values, self._least, strict=True), self._doubt
         return all(
-            self._cover[row][row] <= (doubt * max(value, least * LEAST_ONE_OF)) ** 2
-            for row, (value, least) in enumerate(values)
+            self._cover[row][row] <= (self._doubt * max(value, self._start[row])) ** 2
+            for row, value in enumerate(self.values)
         )

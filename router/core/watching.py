@@ -134,9 +134,8 @@ class Watching:
             forecast, meter = replica.forecast, replica.meter
             if forecast is None:
                 continue
-            speed, streams = forecast.speed, len(forecast.streams)
-            step_s = speed.step_time_s(streams + forecast.foreign_streams, forecast.context_tokens)
-            step = meter.step_slowness(streams, step_s, now)
+            speed = forecast.speed
+            step = meter.step_slowness(len(forecast.streams), forecast.step_s, now)
             prefill = meter.prefill_slowness()
             self._gray.observe(
                 replica.name,
@@ -160,25 +159,16 @@ class Watching:
                 prefills += not attempt.paused
             elif not attempt.paused:
                 streams += 1
-        if forecast is None:
-            return Work(
-                streams=streams,
-                prefills=prefills,
-                unstreamed=unstreamed,
-                probing=replica.health.probing,
-            )
-        step_s = forecast.speed.step_time_s(
-            len(forecast.streams) + forecast.foreign_streams, forecast.context_tokens
-        )
+        step_s = forecast.step_s if forecast is not None else 0.0
         preempted_s = replica.preempted_s
         return Work(
             streams=streams,
             prefills=prefills,
             unstreamed=unstreamed,
             report_s=UNSEEN_TOKENS * step_s,
-            prefill_s=forecast.prefill_s,
+            prefill_s=forecast.prefill_s if forecast is not None else 0.0,
             answer_s=longest_tokens * step_s,
-            crowded=forecast.foreign_waiting > 0
+            crowded=(forecast is not None and forecast.foreign_waiting > 0)
             or (preempted_s is not None and now - preempted_s < PREEMPTED_S),
             probing=replica.health.probing,
         )

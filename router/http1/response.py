@@ -75,8 +75,10 @@ class ResponseHead:
         replica's agrees with ours.
         """
         value = self.field(b"retry-after")
-        if value is None or value.isdigit():
-            return None if value is None else float(value)
+        if value is None:
+            return None
+        if value.isdigit():
+            return float(value)
         at_s, sent_s = _date_s(value), _date_s(self.field(b"date") or b"")
         return None if at_s is None or sent_s is None else max(at_s - sent_s, 0.0)
 

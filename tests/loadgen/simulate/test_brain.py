@@ -45,8 +45,7 @@ def test_first_tokens_are_foreseen_from_a_cold_start():
 
 def test_at_low_load_nothing_waits_and_first_tokens_come_no_later():
     estimating, taking_turns = run(rate=0.5, n=200), run("round_robin", rate=0.5, n=200)
-    held = estimating.dispatcher.counters.held
-    assert held <= 10
+    assert estimating.dispatcher.counters.held == 0
     assert median_ttft_s(estimating) <= 1.02 * median_ttft_s(taking_turns)
 
 

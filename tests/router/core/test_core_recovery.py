@@ -179,6 +179,39 @@ def test_a_replica_that_keeps_failing_is_ejected_and_comes_back_by_a_probe():
     assert bad.health.state is Health.READY
 
 
+@pytest.mark.parametrize("well", [True, False])
+def test_a_replica_may_leave_the_fleet_while_it_is_tried(well):
+    house = House("a", "b")
+    house.down("a")
+    house.now += 3.0
+    house.up("a")
+    assert house.health("a").state is Health.HALF_OPEN
+    probe = house.send("probe", prompt_tokens=100, streamed=True)
+    assert probe.replica.name == "a"
+    house.fleet.remove("a")
+    if well:
+        house.head(probe, 200)
+        house.progress(probe, 20)
+        house.end(probe)
+        assert house.ended == [("probe", State.DONE)]
+    else:
+        (again,) = house.fail(probe)
+        assert again.attempt.replica.name == "b"
+
+
+def test_a_probe_that_came_late_is_not_how_long_its_replica_usually_rests():
+    house = House("a", "b")
+    house.down("a")
+    house.now += 3.0
+    house.up("a")
+    probe = house.send("probe", prompt_tokens=100, streamed=True)
+    house.now += 9.0
+    house.head(probe, 200)
+    house.progress(probe, 20)
+    assert house.health("a").state is Health.WARMING
+    assert probe.replica.silence.peak_s == 0.0
+
+
 def test_one_request_counts_against_one_replica_only():
     house = House("a", "b", "c", "d")
     for number in range(6):
