@@ -326,8 +326,7 @@ class Dispatcher:
             DrainRefusedError: Too few would stay.
         """
         replica = self.fleet.replicas[name]
-        in_service = [r.name for r in self.fleet.replicas.values() if r.health.in_service]
-        check_drain(name, in_service, self.limits.drain, force=force)
+        check_drain(name, self._offered(), self.limits.drain, force=force)
         self._judge.note(self.fleet.health.drain(replica.health, detail or "asked for", now))
         return self._release(now)
 
@@ -337,9 +336,8 @@ class Dispatcher:
         Raises:
             DrainRefusedError: The fleet can do without none of some wave.
         """
-        units = [
-            Unit(r.name, r.health.in_service, r.in_flight) for r in self.fleet.replicas.values()
-        ]
+        offered = self._offered()
+        units = [Unit(r.name, r.name in offered, r.in_flight) for r in self.fleet.replicas.values()]
 
         def carries(names: Collection[str]) -> bool:
             return self.admission.can_spare(names, now, restored=True)
@@ -375,6 +373,10 @@ class Dispatcher:
         return actions
 
     # -- inside -------------------------------------------------------------------------------
+
+    def _offered(self) -> set[str]:
+        """Names of those that serve: where too few are in service, that is the unproven, too."""
+        return {r.name for r in self.fleet.health.in_service(self.fleet.replicas.values())}
 
     def _release(self, now: float) -> Actions:
         self._looked_s = now

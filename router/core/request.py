@@ -87,6 +87,7 @@ class Request:
         "first_byte_s",
         "held_s",
         "lost",
+        "not_before_s",
         "number",
         "offered",
         "queue",
@@ -129,6 +130,8 @@ class Request:
         """Where it waits; None when it does not."""
         self.held_s = 0.0
         """When it began to wait."""
+        self.not_before_s = 0.0
+        """Not to be sent again before, while it waits after a failure."""
         self.relayed = False
         """Whether its client has the beginning of an answer, so that no other may follow."""
         self.continuable = False

@@ -57,6 +57,8 @@ class Next(StrEnum):
     """It goes to another replica now; the budget has been charged."""
     LATER = "later"
     """It waits in the router like one that has just arrived."""
+    LAST = "last"
+    """It waits until it is clear who else broke, and has its last try then."""
     RELAY = "relay"
     """The client gets the answer that the replica gave."""
     FAIL = "fail"
@@ -174,13 +176,15 @@ class RetryRules:
         A request for which there is no room now is not lost: it waits, and the backlog that a
         failing replica leaves is worked off at the pace that the others can stand.
         """
-        if failure is not Failure.CONNECT:
-            tries.broken += 1
-            if tries.broken >= self.settings.max_broken:
-                return Verdict(Next.FAIL, f"{tries.broken} replicas broke under it")
+        broke = failure is not Failure.CONNECT
+        tries.broken += broke
+        if tries.broken >= self.settings.max_broken:
+            return Verdict(Next.FAIL, f"{tries.broken} replicas broke under it")
         why_not = self._spent(tries, outlook)
         if why_not:
             return Verdict(Next.FAIL, why_not)
+        if broke and self._is_last(tries, outlook):
+            return Verdict(Next.LAST, "one more may break under it")
         lack = self._lack(outlook, for_status=False)
         if lack:
             return Verdict(Next.LATER if outlook.may_hold else Next.FAIL, lack)
@@ -195,14 +199,15 @@ class RetryRules:
             in_vain: The attempt that broke had reached a replica, and had brought nothing.
         """
         settings = self.settings
-        if in_vain:
-            tries.broken += 1
+        tries.broken += in_vain
         if tries.broken >= settings.max_broken:
             return Verdict(Next.FAIL, f"{tries.broken} replicas broke under it")
         if tries.continued >= settings.max_continued:
             return Verdict(Next.FAIL, f"it was continued {tries.continued} times")
         if outlook.left_s is not None and outlook.left_s <= outlook.needs_s:
             return Verdict(Next.FAIL, "its deadline would pass")
+        if in_vain and self._is_last(tries, outlook):
+            return Verdict(Next.LAST, "one more may break under it")
         lack = self._lack(outlook, for_status=False)
         if lack:
             return Verdict(Next.LATER if outlook.may_hold else Next.FAIL, lack)
@@ -220,6 +225,11 @@ class RetryRules:
         if why_not:
             return Verdict(Next.RELAY, why_not)
         return Verdict(Next.ELSEWHERE, "status")
+
+    def _is_last(self, tries: Tries, outlook: Outlook) -> bool:
+        """Whether one more break ends it. Where a whole fleet dies, each replica may break under
+        it just as it gets there; a moment later those refuse connections, which costs no try."""
+        return outlook.may_hold and 1 < tries.broken == self.settings.max_broken - 1
 
     def _spent(self, tries: Tries, outlook: Outlook) -> str:
         if tries.attempts >= self.settings.max_attempts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from router.core.actions import Abort
 from router.core.request import Failure, State
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from router.core.request import Attempt, Request
     from router.core.retry import RetryBudget, RetrySettings
     from router.core.waiting import Waiting
+
+LAST_TRY_WAITS_S: Final = 1.0
+"""Whoever died with those that a request broke under is known by then: four looks later."""
 
 
 class Retrying:
@@ -77,6 +80,8 @@ class Retrying:
             if choice is not None:
                 return self._books.send(request, choice, now, is_retry=True)
             self._rules.budget.done()
+        if verdict.then is Next.LAST:
+            return self._waiting.park(request, now, at_least_s=LAST_TRY_WAITS_S)
         if verdict.then is Next.LATER:
             return self._waiting.park(request, now)
         return self.give_up(request, last, now)

@@ -105,8 +105,10 @@ class Waiting:
             model = None  # names that clients make up share a queue
         return self._put(self.stranded.setdefault(model, HoldQueue()), request, now)
 
-    def park(self, request: Request, now: float) -> Actions:
-        """It lost its replica, and there is no other or no budget."""
+    def park(self, request: Request, now: float, *, at_least_s: float = 0.0) -> Actions:
+        """It lost its replica, and there is no other or no budget, or it is to wait
+        ``at_least_s``."""
+        request.not_before_s = now + at_least_s
         return self._put(self.broken, request, now)
 
     # -- go on --------------------------------------------------------------------------------
@@ -199,7 +201,8 @@ class Waiting:
         stayed = 0
         while stayed < MAX_ASKED and stayed < len(queue) and budget.room(len(books.open)):
             request = queue.first(stayed + 1)[stayed]
-            choice = self._placement.place(request, now, backlog=True)
+            early = now < request.not_before_s
+            choice = None if early else self._placement.place(request, now, backlog=True)
             if choice is None:
                 stayed += 1
                 continue

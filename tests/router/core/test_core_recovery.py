@@ -217,7 +217,7 @@ def test_one_request_counts_against_one_replica_only():
     for number in range(6):
         attempt = house.send(f"poison {number}")
         while True:
-            (action,) = house.fail(attempt)
+            (action,) = house.fail(attempt) or house.after(1.0)
             if not isinstance(action, Send):
                 break
             attempt = action.attempt
@@ -483,6 +483,40 @@ def test_refused_connections_use_up_no_tries(begun):
     assert (action.attempt.request, action.continues) == (request, begun)
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_what_breaks_as_a_whole_fleet_dies_waits_before_its_last_try(begun):
+    house = House("a", "b", "c", "d", "e")
+    attempt = house.send(streamed=True)
+    request = attempt.request
+    if begun:
+        house.head(attempt, 200)
+        request.continuable = True
+    (action,) = house.fail(attempt)
+    assert house.fail(action.attempt) == []
+    assert request.state is State.HELD
+    assert house.after(0.75) == []
+    (action,) = house.after(0.25)
+    while True:
+        actions = house.fail(action.attempt, Failure.CONNECT)
+        if not actions:
+            break
+        (action,) = actions
+    for name in house.fleet.replicas:
+        house.down(name)
+    house.now += 20.0
+    (action,) = house.up("a")
+    assert (action.attempt.request, action.continues) == (request, begun)
+
+
+def test_what_breaks_a_third_replica_after_its_wait_is_let_go():
+    house = House("a", "b", "c", "d", "e")
+    (action,) = house.fail(house.send())
+    assert house.fail(action.attempt) == []
+    (action,) = house.after(1.0)
+    (refusal,) = house.fail(action.attempt)
+    assert (refusal.status, refusal.code) == (502, "upstream_failed")
+
+
 def test_who_came_back_may_be_asked_though_another_failed_after_that():
     house = House("a", "b")
     attempt = house.stream()
@@ -548,6 +582,18 @@ def test_the_last_replica_is_drained_by_force_only():
     assert (actions, request.state) == ([], State.HELD)
     (action,) = house.dispatcher.undrain("b", house.now)
     assert (action.attempt.request, action.attempt.replica.name) == (request, "b")
+
+
+def test_replicas_that_serve_unproven_are_missed_like_any():
+    house = House("a", "b")
+    for name in ("a", "b"):
+        house.down(name)
+        house.up(name)
+        assert house.health(name).state is Health.HALF_OPEN
+    assert house.dispatcher.rolling_order(house.now, at_once=2) == [("a",), ("b",)]
+    house.dispatcher.drain("a", house.now)
+    with pytest.raises(DrainRefusedError, match="at least 1 must stay"):
+        house.dispatcher.drain("b", house.now)
 
 
 def test_an_unknown_name_is_no_replica():
