@@ -19,6 +19,9 @@ READ_BYTES = 1 << 16
 AFTER_BYTES = 1500
 """An answer is spoilt once so much of it came: its head and a few events."""
 
+LATE_S = 2.0
+"""How long a connection is left alone that is accepted slowly."""
+
 
 class Spoil(StrEnum):
     """How an answer is spoilt."""
@@ -30,6 +33,7 @@ class Spoil(StrEnum):
     SHORT = "Content-Length of more than comes"
     TRUNCATED = "no last chunk"
     HALF_OPEN = "half-open"
+    LATE = "slow accept"
 
 
 @dataclass(slots=True)
@@ -71,7 +75,7 @@ class Saboteur:
         await asyncio.sleep(0)  # transports close in the next round of the loop
 
     def arm(self, spoil: Spoil, strikes: int = 1) -> None:
-        """Spoil the next answers, ``strikes`` of them."""
+        """Spoil the next answers, or accept the next connections slowly, ``strikes`` of them."""
         self._spoil, self._strikes = spoil, strikes
 
     def disarm(self) -> None:
@@ -82,6 +86,10 @@ class Saboteur:
         self._handlers.add(asyncio.current_task())
         back_writer = None
         try:
+            if self._spoil is Spoil.LATE and self._strikes > 0:
+                self._strikes -= 1
+                self.struck.release()
+                await asyncio.sleep(LATE_S)
             back_reader, back_writer = await asyncio.open_connection(*self._target)
             link = _Link()
             pumps = {
@@ -106,7 +114,8 @@ class Saboteur:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link
     ) -> None:
         while data := await reader.read(READ_BYTES):
-            if data.startswith(b"POST ") and self._strikes > 0:
+            late = self._spoil is Spoil.LATE
+            if data.startswith(b"POST ") and self._strikes > 0 and not late:
                 self._strikes -= 1
                 link.spoil, link.passed_bytes = self._spoil, 0
             if link.spoil is not Spoil.HALF_OPEN:

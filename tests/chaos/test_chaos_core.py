@@ -18,8 +18,9 @@ from tests.fakes.serve_process import ServeProcess
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("chaos")]
 
 CONTINUED = 'pointsman_continuations_total{outcome="continued"}'
-QUICK = [Spoil.RESET, Spoil.FIN, Spoil.GARBAGE, Spoil.SHORT, Spoil.TRUNCATED]
-"""Those that are noticed at once."""
+QUICK = [Spoil.RESET, Spoil.FIN, Spoil.GARBAGE, Spoil.SHORT, Spoil.TRUNCATED, Spoil.LATE]
+"""Those that are noticed at once, and one that comes with the connections that replace broken
+ones."""
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
