@@ -72,7 +72,7 @@ class App:
         self._lag = LoopLag(loop, self.telemetry.loop_lag_s)
         for replica in config.replicas:
             joined = self.fleet.add(replica.full_name, replica.url)
-            self._poller.watch(joined, replica.engine)
+            self._poller.watch(joined, replica.engine, health_path=replica.health_path)
             if replica.kv_events:
                 self.kv_events.watch(joined, replica.kv_events)
 

@@ -99,6 +99,9 @@ def _check_replicas(config: Config) -> None:
             raise ConfigError(f"{name!r} is the name of {seen[name]} already{hint}", path=path)
         seen[name] = path
         _check_word(replica.engine, NAMES, f"{path}.engine")
+        if replica.health_path and not _FORWARD.fullmatch(replica.health_path):
+            msg = "must be a path of an HTTP request: /, then visible ASCII characters"
+            raise ConfigError(msg, path=f"{path}.health_path")
         if replica.kv_events:
             _check_kv_events(replica.kv_events, f"{path}.kv_events")
 

@@ -44,6 +44,9 @@ class ReplicaConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     engine: str = "auto"
     """auto, vllm, sglang, tgi, trtllm, llamacpp or generic (which publishes no metrics)."""
 
+    health_path: str = ""
+    """Where its health is asked for; that of its engine (/health) when left out."""
+
     kv_events: str = ""
     """Where it publishes its KV cache events over ZMQ, as vLLM and SGLang can: tcp://host:port or
     ipc:///path. Left empty, what its cache holds is estimated."""
@@ -87,6 +90,13 @@ class PollingConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
 
     sample_lifetime_s: Seconds = 2.0
     """Metrics older than this are not believed any more."""
+
+    generation_s: Span = 0.0
+    """A replica that has had no request for so long, or has just come up, is asked for one token;
+    if it makes none it is not ready. 0: only its health page is asked."""
+
+    generation_timeout_s: Seconds = 10.0
+    """How long that token may take."""
 
 
 class SloConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):

@@ -37,7 +37,7 @@ _OUR_OWN_FAULT = frozenset(
 _FIELDS = (
     "\r\nUser-Agent: pointsman"
     "\r\nAccept: text/plain;version=0.0.4, application/json;q=0.9, */*;q=0.1"
-    "\r\nAccept-Encoding: identity\r\n\r\n"
+    "\r\nAccept-Encoding: identity\r\n"
 )
 
 
@@ -82,18 +82,32 @@ class ReplicaClient:
             LookFailedError: There was no whole answer.
             RuntimeError: Called outside the ``async with`` block.
         """
+        request = self._requests.get(path)
+        if request is None:
+            request = f"GET {path} HTTP/1.1\r\nHost: {self._host}{_FIELDS}\r\n".encode()
+            self._requests[path] = request
+        return await self._answer(request, self._timeout_s)
+
+    async def post(self, path: str, body: bytes, timeout_s: float) -> Answer:
+        """Post JSON to ``path``.
+
+        Raises:
+            LookFailedError: There was no whole answer within ``timeout_s``.
+            RuntimeError: Called outside the ``async with`` block.
+        """
+        more = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}{_FIELDS}{more}"
+        return await self._answer(head.encode() + body, timeout_s)
+
+    async def _answer(self, request: bytes, timeout_s: float) -> Answer:
         if not self._open:
             msg = "the client is not open"
             raise RuntimeError(msg)
-        request = self._requests.get(path)
-        if request is None:
-            request = f"GET {path} HTTP/1.1\r\nHost: {self._host}{_FIELDS}".encode()
-            self._requests[path] = request
         loop = asyncio.get_running_loop()
         try:
-            return await self._ask(loop, request, loop.time() + self._timeout_s)
+            return await self._ask(loop, request, loop.time() + timeout_s)
         except TimeoutError as error:
-            msg = f"no answer within {self._timeout_s:g} s"
+            msg = f"no answer within {timeout_s:g} s"
             raise LookFailedError(msg) from error
         except OSError as error:
             raise _not_connected(error) from error

@@ -31,10 +31,12 @@ class Health:
 
     Args:
         client: Whom to ask.
+        path: Where its health is asked for; that of its engine when left out.
     """
 
-    def __init__(self, client: ReplicaClient) -> None:
+    def __init__(self, client: ReplicaClient, path: str = "") -> None:
         self._client = client
+        self._path = path
         self._misses = 0
         self._models_due_s = 0.0
         self.alive = False
@@ -50,18 +52,19 @@ class Health:
 
     async def look(self, dialect: Dialect) -> None:
         """Ask for its health."""
+        path = self._path or dialect.health_path
         try:
-            answer = await self._client.get(dialect.health_path)
+            answer = await self._client.get(path)
         except LookFailedError as failure:
             self._failed(failure)
             return
         self._misses = 0
         if answer.ok:
             self._up("ok")
-        elif answer.absent and dialect.health_optional:
-            self._up(f"answers, without {dialect.health_path}")
+        elif answer.absent and dialect.health_optional and not self._path:
+            self._up(f"answers, without {path}")
         else:
-            self._down(f"{dialect.health_path} answers {answer.status}")
+            self._down(f"{path} answers {answer.status}")
 
     async def list_models(self, now: float, every_s: float) -> None:
         """Ask for its models, unless they were asked for within ``every_s``.

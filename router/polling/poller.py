@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from router.engines.catalogue import by_name
 from router.polling.client import ReplicaClient
+from router.polling.generation import Generation
 from router.polling.watch import Counters, Pace, Watch
 
 if TYPE_CHECKING:
@@ -79,8 +80,13 @@ class Poller:
         looks = len(self._watches) * (2 + 1 / LOOKS_PER_MODELS)
         return max(self._config.interval_s, looks / self._config.max_per_s)
 
-    def watch(self, replica: Replica, engine: str = "auto") -> None:
+    def watch(self, replica: Replica, engine: str = "auto", *, health_path: str = "") -> None:
         """Begin to watch ``replica``; before :meth:`start`, once that is called.
+
+        Args:
+            replica: Whom.
+            engine: Its engine; auto: to be found out.
+            health_path: Where its health is asked for; that of its engine when left out.
 
         Raises:
             ValueError: There is no such engine, the URL is none of a replica, or it is watched
@@ -89,13 +95,20 @@ class Poller:
         if replica in self._watches:
             msg = f"{replica.name} is watched already"
             raise ValueError(msg)
+        config = self._config
+        client = ReplicaClient(replica.url, timeout_s=config.timeout_s)
+        generation = None
+        if config.generation_s > 0:
+            generation = Generation(client, config.generation_s, config.generation_timeout_s)
         self._watches[replica] = Watch(
             replica,
             by_name(engine),
-            ReplicaClient(replica.url, timeout_s=self._config.timeout_s),
+            client,
             sink=self._sink,
             pace=self._pace,
             counters=self.counters,
+            health_path=health_path,
+            generation=generation,
         )
         if self._running:
             self._begin(replica)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from router.core.sample import Sample
     from router.engines.base import Dialect
     from router.polling.client import ReplicaClient
+    from router.polling.generation import Generation
     from router.polling.sink import Sink
 
 log = logging.getLogger("pointsman.polling")
@@ -74,6 +75,8 @@ class Watch:
         sink: Who is told.
         pace: When to look.
         counters: Where to count.
+        health_path: Where its health is asked for; that of its engine when left out.
+        generation: Whether it makes tokens; not asked when left out.
     """
 
     def __init__(
@@ -85,6 +88,8 @@ class Watch:
         sink: Sink,
         pace: Pace,
         counters: Counters,
+        health_path: str = "",
+        generation: Generation | None = None,
     ) -> None:
         self.replica = replica
         self._client = client
@@ -92,7 +97,8 @@ class Watch:
         self._pace = pace
         self._counters = counters
         self._load = Load(client, dialect)
-        self._health = Health(client)
+        self._health = Health(client, health_path)
+        self._generation = generation
         self._ready: bool | None = None
         self._load_failure: str | None = None
         self._engine_told: str | None = None
@@ -125,6 +131,8 @@ class Watch:
             self._sink.models_seen(self.replica, health.models.keys(), health.models)
         if was_alive and not health.alive:
             self._load.forget()
+        if self._generation is not None:
+            await self._look_at_generation(self._generation)
         self._report_health()
 
     async def look_at_load(self) -> None:
@@ -148,6 +156,14 @@ class Watch:
             self._tell_failure(None)
         if self._load.unfit != unfit and self._ready is not None:
             self._report_health()
+
+    async def _look_at_generation(self, generation: Generation) -> None:
+        models = self._health.models
+        if self._health.down:
+            generation.forget()
+        elif models is not None:
+            model = next(iter(models), None)
+            await generation.look(model, self._pace.clock(), busy=self.replica.in_flight > 0)
 
     async def _loop(
         self, look: Callable[[], Awaitable[None]], pause_s: Callable[[], float]
@@ -174,6 +190,8 @@ class Watch:
             ready, reason = False, self._load.unfit
         elif health.models is None:
             ready, reason = False, health.models_reason
+        elif self._generation is not None and self._generation.failure is not None:
+            ready, reason = False, self._generation.failure
         else:
             ready = True
         self._sink.health_seen(self.replica, healthy=ready, reason=reason)
