@@ -13,9 +13,11 @@ from router.core.decisions import Decisions
 from router.core.dispatcher import Dispatcher
 from router.core.fleet import FleetState
 from router.core.fleet_health import FleetHealth
+from router.core.health import Health
 from router.kv_events.feed import KvEventFeed
 from router.listeners import Listeners, url_of
 from router.polling.poller import Poller
+from router.polling.warm_up import WarmUp
 from router.proxy.plane import DataPlane
 from router.settings import dispatcher_limits, health_settings, hold_limits
 from router.telemetry.lag import LoopLag
@@ -66,7 +68,9 @@ class App:
         )
         self.plane = DataPlane(config, self.dispatcher, Random(), loop)
         self._listeners = Listeners(loop, self.plane.protocol)
-        self._poller = Poller(config.polling, FleetEvents(self.dispatcher, self.plane))
+        self.warm_up = WarmUp(self.plane.hot, self.dispatcher.prefix_index)
+        events = FleetEvents(self.dispatcher, self.plane, self.warm_up)
+        self._poller = Poller(config.polling, events)
         self.kv_events = KvEventFeed(self.dispatcher.prefix_index)
         self._admin = AdminServer(self)
         self._lag = LoopLag(loop, self.telemetry.loop_lag_s)
@@ -91,6 +95,7 @@ class App:
             opening.callback(self._listeners.close)
             for listen in self._config.listen:
                 await self._listeners.open(parse_address(listen))
+            opening.push_async_callback(self.warm_up.aclose)
             opening.push_async_callback(self._poller.aclose)
             await self._poller.start()
             opening.push_async_callback(self.kv_events.aclose)
@@ -114,15 +119,18 @@ class App:
 
     def traffic(self) -> Traffic:
         """The data plane's gauges and counters."""
-        return self.plane.traffic()
+        traffic = self.plane.traffic()
+        traffic.warm_up_total = self.warm_up.outcomes
+        return traffic
 
 
 class FleetEvents:
     """What the poller sees goes to the dispatcher; what that asks for goes to the data plane."""
 
-    def __init__(self, dispatcher: Dispatcher, plane: DataPlane) -> None:
+    def __init__(self, dispatcher: Dispatcher, plane: DataPlane, warm_up: WarmUp) -> None:
         self._dispatcher = dispatcher
         self._plane = plane
+        self._warm_up = warm_up
 
     def look_began(self, replica: Replica) -> None:
         """The metrics of ``replica`` were asked for."""
@@ -138,10 +146,12 @@ class FleetEvents:
 
     def health_seen(self, replica: Replica, *, healthy: bool, reason: str) -> None:
         """The health of ``replica`` was looked at."""
-        now = self._plane.now()
+        now, was_down = self._plane.now(), replica.health.state is Health.DOWN
         self._plane.perform(
             self._dispatcher.health_seen(replica, now, healthy=healthy, reason=reason)
         )
+        if was_down and healthy:
+            self._warm_up.begin(replica)
 
     def engine_seen(self, replica: Replica, engine: str) -> None:
         """It was found out which engine ``replica`` runs."""

@@ -211,6 +211,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
     """Only what the fleet could still carry after losing so many of its largest replicas is let in;
     what is more gets 429 and Retry-After, the least urgent priorities first. 0: all is let in."""
 
+    warm_up_prompts: Count = 8
+    """So many of the beginnings that most prompts share, of 1024 tokens or more, are computed by a
+    replica that comes up, one after another; bodies of requests are kept for that. 0: none."""
+
     drain: DrainConfig = DrainConfig()
     """What `pointsman drain` must leave."""
 

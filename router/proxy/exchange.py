@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from router.api.body import MalformedBodyError
 from router.api.errors import error_body, error_event
+from router.api.one_token import PATHS as WARM_UP_PATHS
 from router.api.routes import Dialect
 from router.continuation.continuation import Ending
 from router.continuation.resume import Resume
@@ -102,6 +103,8 @@ class Exchange:
         request_id = self._request_id.decode("latin-1")
         request = self._request = Request(request_id, facts, now, self)
         plane.perform(plane.dispatcher.request_arrived(request, now))
+        if facts.cached and self._known.path in WARM_UP_PATHS:
+            plane.hot.saw(facts, self._known.path.decode("ascii"), body)
 
     def client_gone(self) -> None:
         """The client left."""

@@ -12,6 +12,7 @@ from router.api.errors import error_body
 from router.api.objectives import Objectives
 from router.api.routes import Dialect, Routes
 from router.core.actions import Abort, Actions, Cancel, Refuse, Send
+from router.core.hot_prompts import HotPrompts
 from router.proxy.answers import Answer
 from router.proxy.client import ClientConnection
 from router.proxy.continuing import Continuations
@@ -58,6 +59,8 @@ class DataPlane:
         self.aliases = dict(config.aliases)
         self.dispatcher = dispatcher
         self.continuations = Continuations(config.continuation)
+        self.hot = HotPrompts(config.warm_up_prompts)
+        """What requests have in common."""
         self.stopping = False
         self.buffered_bytes = 0
         self.received_bytes_total = 0

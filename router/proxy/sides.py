@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from router.core.actions import Actions
     from router.core.dispatcher import Dispatcher
+    from router.core.hot_prompts import HotPrompts
     from router.proxy.answers import Answer
     from router.proxy.continuing import Continuations
     from router.proxy.heads import KnownRequest
@@ -24,6 +25,7 @@ class Plane(Protocol):
     aliases: dict[str, str]
     understanding: Understanding
     continuations: Continuations
+    hot: HotPrompts
     sent_bytes_total: int
 
     def now(self) -> float:

@@ -228,6 +228,12 @@ def _traffic_metrics(traffic: Traffic) -> Iterator[Metric]:
         [((), traffic.sent_bytes_total)],
     )
     yield from counters(
+        "pointsman_warm_up_requests",
+        "Prompts that replicas were asked to compute as they came up (ok, failed).",
+        ["outcome"],
+        [((outcome,), count) for outcome, count in traffic.warm_up_total.items()],
+    )
+    yield from counters(
         "pointsman_refusals",
         "Answers that the router gave before it looked for a replica (malformed, unknown path, "
         "body too large, too slow, too many connections), by status.",

@@ -52,6 +52,9 @@ class Traffic:
     continuation_requests_total: Mapping[str, int] = field(default_factory=dict)
     """Requests that asked for the rest of an answer, by method."""
 
+    warm_up_total: Mapping[str, int] = field(default_factory=dict)
+    """Prompts that replicas were asked to compute as they came up, by what became of it."""
+
     not_continued_total: Mapping[str, int] = field(default_factory=dict)
     """Streams that cannot be continued, or could not when they broke, by reason."""
 

@@ -165,6 +165,12 @@ class RawReplica:
         self._server.close()
         await self._drop(set(self._tasks.values()))
 
+    async def start_again(self) -> None:
+        """Listen where it did before it was stopped."""
+        host, _, port = self.address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connection, host, int(port))
+
     async def fresh(self) -> None:
         """Forget everything and drop all connections but those of the poller."""
         await self._drop(set(self.connections))

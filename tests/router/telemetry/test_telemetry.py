@@ -59,7 +59,7 @@ def test_a_failed_request_belongs_to_the_last_replica_tried():
     router = FakeRouter(replicas=["a:1", "b:1", "c:1"])
     request = router.arrive()
     while request.attempt is not None:
-        router.dispatcher.attempt_failed(request.attempt, Failure.RESET, 101.0)
+        router.dispatcher.attempt_failed(request.attempt, Failure.PROTOCOL, 101.0)
     [(key, series)] = router.telemetry.series.items()
     assert key == ("m", request.tried[-1].name)
     assert series.ended == {(State.FAILED, 5): 1}
