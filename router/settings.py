@@ -49,6 +49,7 @@ def dispatcher_limits(config: Config) -> Limits:
         gray=GraySettings(slow=gray.slow, eject=gray.eject, looks=gray.looks),
         drain=DrainSettings(min_ready=config.drain.min_ready),
         headroom=HeadroomSettings(lose=config.headroom),
+        hedge_after_s=config.retry.hedge_after_s,
     )
 
 

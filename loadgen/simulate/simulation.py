@@ -20,7 +20,7 @@ from loadgen.simulate.results import meets
 from loadgen.simulate.settings import LATE_SHARE
 from loadgen.simulate.station import Station
 from loadgen.simulate.watch import Watch
-from router.core.actions import Abort, Cancel, Refuse, Send
+from router.core.actions import Abort, Cancel, Hedge, Refuse, Send
 from router.core.dispatcher import Dispatcher
 from router.core.fleet import FleetState
 from router.core.request import Request, State
@@ -133,7 +133,7 @@ class Simulation:
         """Do what the dispatcher asks for."""
         for action in actions:
             match action:
-                case Send(attempt):
+                case Send(attempt) | Hedge(attempt):
                     receive = self.stations[attempt.replica].receive
                     trip = _trip(attempt.request)
                     if trip.held_s is None:
@@ -199,6 +199,8 @@ class Simulation:
         outcome.cached_tokens = sequence.cached_tokens
         station = self.stations[attempt.replica]
         station.report_progress()
+        if attempt.request.hedge is not None:
+            self.perform(self.dispatcher.answer_begins(attempt, self.agenda.now_s))
         self.dispatcher.headers_received(attempt, 200, self.agenda.now_s)
         self.streamed(attempt, 1)
         station.opened(attempt)
@@ -295,7 +297,7 @@ class Simulation:
 
 def _is_open(attempt: Attempt) -> bool:
     """Whether the router still waits for this attempt: a message may cross a cancellation."""
-    return attempt.request.attempt is attempt
+    return attempt.request.attempt is attempt or attempt.request.hedge is attempt
 
 
 def _trip(request: Request) -> Trip:

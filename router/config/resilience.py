@@ -62,6 +62,11 @@ class RetryConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froz
     minimum: Count = 3
     """But so many retries under way, however few requests are open."""
 
+    hedge_after_s: Span = 0.0
+    """A stream whose first token takes so long, and twice as long as expected, is sent to a second
+    replica as well; the first to begin its answer goes on, the other is dropped. Counts as a retry.
+    The head of an answer then comes with its first token. 0: never."""
+
 
 class StallConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """How long a replica that has work may make no token at all before it is ejected, whatever its

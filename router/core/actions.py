@@ -25,6 +25,14 @@ class Send:
 
 
 @dataclass(slots=True)
+class Hedge:
+    """Send the request to the replica of ``attempt`` as well. Whichever answer begins first is the
+    client's (``Dispatcher.answer_begins``); until then nothing of either is relayed."""
+
+    attempt: Attempt
+
+
+@dataclass(slots=True)
 class Refuse:
     """Answer the request with an error; nothing was relayed and no attempt is open."""
 
@@ -52,5 +60,5 @@ class Cancel:
     attempt: Attempt
 
 
-Action: TypeAlias = Send | Refuse | Abort | Cancel
+Action: TypeAlias = Send | Hedge | Refuse | Abort | Cancel
 Actions: TypeAlias = Sequence[Action]

@@ -47,6 +47,10 @@ class Counters:
     failed: dict[Failure, int] = field(default_factory=dict)
     turned_away: dict[int, int] = field(default_factory=dict)
     """Error answers that no client saw because the request went elsewhere, by status."""
+    hedged: int = 0
+    """Second tries beside a first one that was late."""
+    hedges_won: int = 0
+    """Those of them that answered first."""
     continued: int = 0
     """Attempts that went on with an answer that had broken."""
     held: int = 0
@@ -109,17 +113,27 @@ class Books:
         self, request: Request, choice: Choice, now: float, *, is_retry: bool = False
     ) -> tuple[Send]:
         """Open an attempt; ``is_retry``: the budget of retries was charged with it."""
+        attempt = request.attempt = self.open_attempt(request, choice, now, is_retry=is_retry)
+        request.state = _SENT
+        if not request.relayed:
+            return (Send(attempt),)
+        request.continued += 1
+        self.counters.continued += 1
+        return (Send(attempt, continues=True),)
+
+    def open_attempt(
+        self, request: Request, choice: Choice, now: float, *, is_retry: bool
+    ) -> Attempt:
+        """An attempt that is charged to its replica; whose it is, is not said yet."""
         replica = cast("Replica", choice.replica)  # the chooser has seen to that
         attempt = Attempt(request, replica, now)
         attempt.is_retry = is_retry
-        request.attempt = attempt
         request.attempts += 1
         request.tried = (*request.tried, replica)
         held_s = 0.0
         if request.state is _HELD:
             held_s = now - request.held_s
             self.wait_times.observe(held_s)
-        request.state = _SENT
         self.counters.attempts += 1
         facts = request.facts
         health = self._fleet.health
@@ -143,11 +157,7 @@ class Books:
             )
         if self._decisions is not None:
             attempt.decision = self._decisions.record(attempt, choice, request.offered, held_s)
-        if not request.relayed:
-            return (Send(attempt),)
-        request.continued += 1
-        self.counters.continued += 1
-        return (Send(attempt, continues=True),)
+        return attempt
 
     def first_token(self, attempt: Attempt, now: float) -> None:
         """The first token of a streamed answer came."""
@@ -155,7 +165,7 @@ class Books:
             self._decisions.first_token(attempt.decision, now - attempt.started_s)
 
     def close(self, attempt: Attempt, now: float, outcome: str, *, whole: bool = False) -> None:
-        """An attempt is over.
+        """An attempt is over; a second try beside it goes on in its place.
 
         Args:
             attempt: Which one.
@@ -173,7 +183,13 @@ class Books:
                 replica.name, attempt.prefix_clock, facts.prefix, facts.prefix_block_tokens
             )
         self.retry_over(attempt)
-        attempt.request.attempt = None
+        request = attempt.request
+        if request.hedge is None:
+            request.attempt = None
+        elif request.hedge is attempt:
+            request.hedge = None
+        else:
+            request.attempt, request.hedge = request.hedge, None
         replica.in_flight -= 1
         replica.in_flight_prompt_tokens -= facts.prompt_tokens
         replica.in_flight_output_tokens -= attempt.output_tokens

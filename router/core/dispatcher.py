@@ -17,6 +17,7 @@ from router.core.drain import DrainSettings, Unit, check_drain, rolling_order
 from router.core.estimator import Estimator
 from router.core.gray import GraySettings
 from router.core.health import Health
+from router.core.hedging import Hedging
 from router.core.hold import HoldLimits
 from router.core.judging import Judge
 from router.core.placement import Placement
@@ -59,6 +60,9 @@ class Limits:
     gray: GraySettings = field(default_factory=GraySettings)
     drain: DrainSettings = field(default_factory=DrainSettings)
     headroom: HeadroomSettings = field(default_factory=HeadroomSettings)
+    hedge_after_s: float = 0.0
+    """A stream whose first token takes so long, and longer than expected, is tried elsewhere as
+    well; 0: never."""
 
 
 class Dispatcher:
@@ -124,6 +128,9 @@ class Dispatcher:
         self._watching = Watching(
             fleet, self.estimator, self._judge, self.limits.stall, self.limits.gray
         )
+        self._hedging = Hedging(
+            self.limits.hedge_after_s, self._placement, self._books, self.budget, self._judge
+        )
         self._looked_s = 0.0
 
     # -- events of requests -------------------------------------------------------------------
@@ -176,6 +183,11 @@ class Dispatcher:
         request.state = _RELAYING
         return ()
 
+    def answer_begins(self, attempt: Attempt, now: float) -> Actions:
+        """Of a request with two tries this one answers first, with no error; its driver tells of
+        the head next. Until then nothing may have been relayed."""
+        return [*self._hedging.begins(attempt, now), *self._release(now)]
+
     def progress(self, attempt: Attempt, tokens: int, now: float) -> Actions:
         """``tokens`` more tokens were streamed: the first at once, later several in a call."""
         request, replica = attempt.request, attempt.replica
@@ -225,6 +237,8 @@ class Dispatcher:
         replica.failed_total += 1
         self.counters.failed[failure] = self.counters.failed.get(failure, 0) + 1
         self._judge.failed(attempt, failure, now)
+        if request.attempt is not None:  # its second try goes on
+            return self._release(now)
         return self._go_on(
             request, self._retrying.after_failure(attempt, failure, now), replica, now
         )
@@ -255,10 +269,11 @@ class Dispatcher:
             last = request.tried[-1] if request.tried else None
             self._books.end(request, State.GONE, now, last)
             return ()
+        drops = self._hedging.begins(attempt, now) if request.hedge is not None else ()
         self._books.close(attempt, now, State.GONE.value)
         self._judge.left(attempt)
         self._books.end(request, State.GONE, now, attempt.replica)
-        return (Cancel(attempt), *self._release(now))
+        return (*drops, Cancel(attempt), *self._release(now))
 
     def client_paused(self, attempt: Attempt, now: float, *, paused: bool) -> None:
         """The client of a stream stopped reading, or reads on: silence is not the replica's."""
@@ -363,10 +378,12 @@ class Dispatcher:
             self._judge.note(change)
         actions: list[Action] = []
         for attempt in self._watching.lost(self.open, now):
-            if attempt.request.attempt is attempt:
+            if attempt in {attempt.request.attempt, attempt.request.hedge}:
                 actions.append(Cancel(attempt))
                 actions.extend(self.attempt_failed(attempt, Failure.STALL, now))
         self._watching.weigh(now)
+        if self._hedging.after_s:
+            actions.extend(self._hedging.due(self.open, now))
         if self.waiting.count:
             actions.extend(self.waiting.expire(now))
             actions.extend(self._release(now))
@@ -399,6 +416,9 @@ class Dispatcher:
         request = attempt.request
         request.failed_at(attempt.replica, now)
         self._judge.erred(attempt, status, now, retry_after_s)
+        if request.hedge is not None:
+            self._books.turned_away(attempt, status, now)
+            return self._release(now)
         verdict = self._retrying.after_status(attempt, status, now)
         if verdict.then is Next.RELAY:
             return ()

@@ -85,6 +85,7 @@ class Request:
         "facts",
         "failures",
         "first_byte_s",
+        "hedge",
         "held_s",
         "lost",
         "not_before_s",
@@ -116,6 +117,8 @@ class Request:
         """Whether it must miss its objective, wherever it goes."""
         self.state = _ARRIVED
         self.attempt: Attempt | None = None
+        self.hedge: Attempt | None = None
+        """A second try beside ``attempt``, as long as neither has begun to answer."""
         self.attempts = 0
         self.tried: tuple[Replica, ...] = ()
         self.failures: dict[Replica, float] | None = None

@@ -176,4 +176,6 @@ class Watching:
 
 def attempts_on(replica: Replica, requests: Iterable[Request]) -> list[Attempt]:
     """The attempts on a replica that have not ended."""
-    return [r.attempt for r in requests if r.attempt is not None and r.attempt.replica is replica]
+    found = [r.attempt for r in requests if r.attempt is not None and r.attempt.replica is replica]
+    found += [r.hedge for r in requests if r.hedge is not None and r.hedge.replica is replica]
+    return found

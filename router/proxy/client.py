@@ -12,7 +12,6 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Protocol, cast
 
-from router.proxy.exchange import Exchange
 from router.proxy.reading import RequestReader
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from router.config.structs import LimitsConfig
     from router.proxy.answers import Answer
+    from router.proxy.exchange import Exchange
     from router.proxy.heads import KnownRequest, RequestHeads
     from router.proxy.sides import Plane as ExchangePlane
 
@@ -38,6 +38,7 @@ class Plane(Protocol):
     stopping: bool
     sent_bytes_total: int
     request_heads: RequestHeads
+    exchange: type[Exchange]
 
     def now(self) -> float:
         """The time, in monotonic seconds."""
@@ -237,7 +238,7 @@ class ClientConnection(asyncio.Protocol):
             self.answer(answer, request, keep_alive=request.head.keep_alive)
             return
         plane = cast("ExchangePlane", self._plane)
-        exchange = self._exchange = Exchange(plane, self, request, body)
+        exchange = self._exchange = self._plane.exchange(plane, self, request, body)
         exchange.start()
 
     def answer_unread(self, request: KnownRequest) -> None:

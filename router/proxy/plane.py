@@ -11,12 +11,14 @@ from router.api.body import Reading
 from router.api.errors import error_body
 from router.api.objectives import Objectives
 from router.api.routes import Dialect, Routes
-from router.core.actions import Abort, Actions, Cancel, Refuse, Send
+from router.core.actions import Abort, Actions, Cancel, Hedge, Refuse, Send
 from router.core.hot_prompts import HotPrompts
 from router.proxy.answers import Answer
 from router.proxy.client import ClientConnection
 from router.proxy.continuing import Continuations
+from router.proxy.exchange import Exchange
 from router.proxy.heads import MODELS_PATH, KnownRequest, RequestHeads
+from router.proxy.hedged import HedgedExchange
 from router.proxy.pool import UpstreamPool
 from router.proxy.understanding import Understanding
 from router.telemetry.status import Traffic
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from router.config.structs import Config
     from router.core.dispatcher import Dispatcher
     from router.core.request import Request
-    from router.proxy.exchange import Exchange
 
 SWEEP_S = 0.25
 """How often deadlines are looked at."""
@@ -93,6 +94,8 @@ class DataPlane:
         self._drained = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._max_connections = config.limits.max_connections
+        self.exchange = HedgedExchange if config.retry.hedge_after_s else Exchange
+        """What serves a request."""
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -155,6 +158,8 @@ class DataPlane:
         for action in actions:
             if isinstance(action, Send):
                 _exchange(action.attempt.request).send(action.attempt, continues=action.continues)
+            elif isinstance(action, Hedge):
+                cast("HedgedExchange", _exchange(action.attempt.request)).hedge(action.attempt)
             elif isinstance(action, Refuse):
                 _exchange(action.request).refuse(action)
             elif isinstance(action, Cancel):

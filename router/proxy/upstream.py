@@ -113,6 +113,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._drop_spare()
         self.transport.abort()
 
+    def redirect(self, relay: Relay) -> None:
+        """The rest of the response goes another way."""
+        self._relay = relay
+
     def pause(self) -> None:
         """Stop reading: the client is slower than the replica."""
         if not self._paused:

@@ -134,6 +134,13 @@ def _retry_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
         [((), dispatcher.budget.refused_total)],
     )
     yield from counters(
+        "pointsman_hedges",
+        "Second tries beside a first one whose first token was late. begun: all; won: those that "
+        "answered first.",
+        ["outcome"],
+        [(("begun",), seen.hedged), (("won",), seen.hedges_won)],
+    )
+    yield from counters(
         "pointsman_replica_health_changes",
         "Changes of replicas' health, by cause. from equal to to: a replica that ought to have "
         "been ejected but for the sake of the fleet.",

@@ -27,7 +27,7 @@ def other(value):
         return not value
     if isinstance(value, list):
         return [503]
-    return value * 1.25 if isinstance(value, float) else value + 1
+    return value * 1.25 or 1.0 if isinstance(value, float) else value + 1
 
 
 @pytest.mark.parametrize(
