@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from router.core.admission import HeadroomSettings
 from router.core.dispatcher import Limits
-from router.core.drain import DrainSettings
+from router.core.drain_rules import DrainSettings
 from router.core.gray import GraySettings
 from router.core.health import HealthSettings
 from router.core.hold import HoldLimits

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from router.admin.answers import error_answer, json_answer
-from router.core.drain import DrainRefusedError
+from router.core.drain_rules import DrainRefusedError
 
 if TYPE_CHECKING:
     from router.core.fleet import FleetState
@@ -56,7 +56,7 @@ def drain_routes(status: Status) -> list[web.RouteDef]:
             message = f"at_once={at_once!r} is not allowed; expected a number from 1 on."
             return error_answer(400, "invalid_query", message)
         try:
-            waves = status.dispatcher.rolling_order(status.now(), at_once=int(at_once))
+            waves = status.dispatcher.draining.rolling_order(status.now(), at_once=int(at_once))
         except DrainRefusedError as error:
             return _refused(error)
         return json_answer({"waves": waves})

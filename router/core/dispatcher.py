@@ -13,7 +13,8 @@ from router.core.actions import Actions, Cancel, Refuse
 from router.core.admission import Admission, HeadroomSettings
 from router.core.books import Books, Observer
 from router.core.chooser import Chooser
-from router.core.drain import DrainSettings, Unit, check_drain, rolling_order
+from router.core.drain_rules import DrainSettings
+from router.core.draining import Draining
 from router.core.estimator import Estimator
 from router.core.gray import GraySettings
 from router.core.health import Health
@@ -30,7 +31,7 @@ from router.core.waiting import Waiting
 from router.core.watching import Watching
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from random import Random
 
     from policies.base import Policy
@@ -125,6 +126,7 @@ class Dispatcher:
             self.limits.retry, self.budget, self._books, self._placement, self.waiting
         )
         self._judge = Judge(fleet, observer)
+        self.draining = Draining(fleet, self.admission, self._judge, self.limits.drain)
         self._watching = Watching(
             fleet, self.estimator, self._judge, self.limits.stall, self.limits.gray
         )
@@ -327,46 +329,13 @@ class Dispatcher:
         return ()
 
     def drain(self, name: str, now: float, *, force: bool = False, detail: str = "") -> Actions:
-        """Give a replica nothing new; what runs there goes on. It ends with a restart, or when
-        undrained.
-
-        Args:
-            name: Which one.
-            now: The time.
-            force: Even if too few stay in service.
-            detail: Why, for the log.
-
-        Raises:
-            KeyError: There is none of that name.
-            DrainRefusedError: Too few would stay.
-        """
-        replica = self.fleet.replicas[name]
-        check_drain(name, self._offered(), self.limits.drain, force=force)
-        self._judge.note(self.fleet.health.drain(replica.health, detail or "asked for", now))
+        """As :meth:`router.core.draining.Draining.drain`."""
+        self.draining.drain(name, now, force=force, detail=detail)
         return self._release(now)
 
-    def rolling_order(self, now: float, *, at_once: int = 1) -> list[tuple[str, ...]]:
-        """In which order to drain and restart all replicas: waves of at most ``at_once``.
-
-        Raises:
-            DrainRefusedError: The fleet can do without none of some wave.
-        """
-        offered = self._offered()
-        units = [Unit(r.name, r.name in offered, r.in_flight) for r in self.fleet.replicas.values()]
-
-        def carries(names: Collection[str]) -> bool:
-            return self.admission.can_spare(names, now, restored=True)
-
-        return rolling_order(units, self.limits.drain, carries, at_once=at_once)
-
     def undrain(self, name: str, now: float, *, detail: str = "") -> Actions:
-        """Give a replica requests again.
-
-        Raises:
-            KeyError: There is none of that name.
-        """
-        replica = self.fleet.replicas[name]
-        self._judge.note(self.fleet.health.undrain(replica.health, detail or "asked for", now))
+        """As :meth:`router.core.draining.Draining.undrain`."""
+        self.draining.undrain(name, now, detail=detail)
         return self._release(now)
 
     def tick(self, now: float) -> Actions:
@@ -390,10 +359,6 @@ class Dispatcher:
         return actions
 
     # -- inside -------------------------------------------------------------------------------
-
-    def _offered(self) -> set[str]:
-        """Names of those that serve: where too few are in service, that is the unproven, too."""
-        return {r.name for r in self.fleet.health.in_service(self.fleet.replicas.values())}
 
     def _release(self, now: float) -> Actions:
         self._looked_s = now

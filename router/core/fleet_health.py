@@ -189,7 +189,7 @@ class FleetHealth:
     def drain(
         self, health: ReplicaHealth, detail: str, now: float, *, until_restart: bool = True
     ) -> Transition | None:
-        """Give it nothing new; whether that is allowed stands in ``router.core.drain``."""
+        """Give it nothing new; whether that is allowed stands in ``router.core.drain_rules``."""
         return self._note(health.drain(detail, now, until_restart=until_restart))
 
     def undrain(self, health: ReplicaHealth, detail: str, now: float) -> Transition | None:

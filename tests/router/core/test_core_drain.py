@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.core.drain import DrainRefusedError, DrainSettings, Unit, check_drain, rolling_order
+from router.core.drain_rules import (
+    DrainRefusedError,
+    DrainSettings,
+    Unit,
+    check_drain,
+    rolling_order,
+)
 
 
 def test_a_drain_that_leaves_enough_is_allowed():

@@ -10,7 +10,7 @@ from policies.base import RequestFacts
 from policies.least_requests import LeastRequests
 from router.core.actions import Abort, Cancel, Refuse, Send
 from router.core.dispatcher import Dispatcher, Limits
-from router.core.drain import DrainRefusedError
+from router.core.drain_rules import DrainRefusedError
 from router.core.fleet import FleetState
 from router.core.health import Cause, Health
 from router.core.hold import HoldLimits
@@ -590,7 +590,7 @@ def test_replicas_that_serve_unproven_are_missed_like_any():
         house.down(name)
         house.up(name)
         assert house.health(name).state is Health.HALF_OPEN
-    assert house.dispatcher.rolling_order(house.now, at_once=2) == [("a",), ("b",)]
+    assert house.dispatcher.draining.rolling_order(house.now, at_once=2) == [("a",), ("b",)]
     house.dispatcher.drain("a", house.now)
     with pytest.raises(DrainRefusedError, match="at least 1 must stay"):
         house.dispatcher.drain("b", house.now)
