@@ -22,6 +22,9 @@ class Send:
     continues: bool = False
     """The client has a part of an answer already: ask for the rest of it. If that cannot be asked
     for after all, the driver says so (``Dispatcher.continuation_settled``)."""
+    prefill: Attempt | None = None
+    """Of a split request, the leg that computes the prompt; ``attempt`` answers with its KV. When
+    the prompt is computed the driver says so (``Dispatcher.prefilled``)."""
 
 
 @dataclass(slots=True)

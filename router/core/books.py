@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, cast
 
 from router.core.actions import Refuse, Send
-from router.core.request import Attempt, Failure, Request, State
+from router.core.request import Attempt, Failure, Leg, Request, Split, State
 from router.core.wait_times import WaitTimes
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # To look up a member of an enumeration takes Python 3.11 as long as calling a method.
 _HELD, _SENT = State.HELD, State.SENT
+_WHOLE, _PREFILL, _DECODE = Leg.WHOLE, Leg.PREFILL, Leg.DECODE
 
 
 class Observer(Protocol):
@@ -51,6 +52,10 @@ class Counters:
     """Second tries beside a first one that was late."""
     hedges_won: int = 0
     """Those of them that answered first."""
+    split: int = 0
+    """Requests whose prompt was sent to one replica and their answer asked of another."""
+    prefills_unusable: int = 0
+    """Prompts that were computed so that no other replica can go on from them."""
     continued: int = 0
     """Attempts that went on with an answer that had broken."""
     held: int = 0
@@ -113,29 +118,56 @@ class Books:
         self, request: Request, choice: Choice, now: float, *, is_retry: bool = False
     ) -> tuple[Send]:
         """Open an attempt; ``is_retry``: the budget of retries was charged with it."""
-        attempt = request.attempt = self.open_attempt(request, choice, now, is_retry=is_retry)
+        split = choice.prefill is not None
+        attempt = request.attempt = self.open_attempt(
+            request, choice, now, is_retry=is_retry, leg=_DECODE if split else _WHOLE
+        )
         request.state = _SENT
+        leg = None
+        if split:
+            leg = Attempt(request, cast("Replica", choice.prefill), now)
+            leg.leg = _PREFILL
+            request.split = Split(leg)
+            self.counters.split += 1
+            self._charge(leg, now)
         if not request.relayed:
-            return (Send(attempt),)
+            return (Send(attempt, prefill=leg),)
         request.continued += 1
         self.counters.continued += 1
-        return (Send(attempt, continues=True),)
+        return (Send(attempt, continues=True, prefill=leg),)
 
     def open_attempt(
-        self, request: Request, choice: Choice, now: float, *, is_retry: bool
+        self,
+        request: Request,
+        choice: Choice,
+        now: float,
+        *,
+        is_retry: bool,
+        leg: Leg = _WHOLE,
     ) -> Attempt:
         """An attempt that is charged to its replica; whose it is, is not said yet."""
         replica = cast("Replica", choice.replica)  # the chooser has seen to that
         attempt = Attempt(request, replica, now)
         attempt.is_retry = is_retry
+        attempt.leg = leg
         request.attempts += 1
         request.tried = (*request.tried, replica)
         held_s = 0.0
         if request.state is _HELD:
             held_s = now - request.held_s
             self.wait_times.observe(held_s)
+        self._charge(attempt, now)
+        if choice.ttft_s is not None:
+            attempt.predicted_ttft_s = choice.ttft_s
+            attempt.predicted_e2e_s = self._estimator.predict_e2e_s(attempt, choice.ttft_s)
+        if self._decisions is not None:
+            attempt.decision = self._decisions.record(attempt, choice, request.offered, held_s)
+        return attempt
+
+    def _charge(self, attempt: Attempt, now: float) -> None:
+        """Charge an attempt to its replica."""
+        replica, facts = attempt.replica, attempt.request.facts
         self.counters.attempts += 1
-        facts = request.facts
         health = self._fleet.health
         if health.limited:
             candidates = self._fleet.candidates(facts.model)
@@ -148,16 +180,10 @@ class Books:
         replica.dispatched_total += 1
         replica.last_dispatch = self.counters.attempts
         self._estimator.sent(attempt, now)
-        if choice.ttft_s is not None:
-            attempt.predicted_ttft_s = choice.ttft_s
-            attempt.predicted_e2e_s = self._estimator.predict_e2e_s(attempt, choice.ttft_s)
         if facts.prefix:
             attempt.prefix_clock = self._prefix_index.sent(
                 replica.name, facts.prefix, facts.prefix_block_tokens
             )
-        if self._decisions is not None:
-            attempt.decision = self._decisions.record(attempt, choice, request.offered, held_s)
-        return attempt
 
     def first_token(self, attempt: Attempt, now: float) -> None:
         """The first token of a streamed answer came."""
@@ -173,7 +199,7 @@ class Books:
             outcome: How it ended, in a word.
             whole: At the end of its answer.
         """
-        if self._decisions is not None:
+        if self._decisions is not None and attempt.leg is not _PREFILL:
             self._decisions.ended(attempt.decision, now - attempt.started_s, outcome)
         replica = attempt.replica
         facts = attempt.request.facts
@@ -184,7 +210,10 @@ class Books:
             )
         self.retry_over(attempt)
         request = attempt.request
-        if request.hedge is None:
+        if attempt.leg is _PREFILL:
+            if request.split is not None:
+                request.split.leg = None
+        elif request.hedge is None:
             request.attempt = None
         elif request.hedge is attempt:
             request.hedge = None

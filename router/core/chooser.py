@@ -99,6 +99,8 @@ class Chooser:
 
 def _checked(choice: Choice, candidates: Sequence[Replica]) -> str:
     candidates.index(choice.replica)  # a stranger raises ValueError
+    if choice.prefill is not None:
+        candidates.index(choice.prefill)
     reason: object = choice.reason
     if not isinstance(reason, str):
         msg = f"the policy gave {reason!r} as its reason; allowed: a string"

@@ -23,9 +23,10 @@ from router.core.hold import HoldLimits
 from router.core.judging import Judge
 from router.core.placement import Placement
 from router.core.prefix_index import PrefixIndex
-from router.core.request import Attempt, Failure, Request, State
+from router.core.request import Attempt, Failure, Leg, Request, State
 from router.core.retry import Next, RetryBudget, RetrySettings
 from router.core.retrying import Retrying
+from router.core.splitting import Splitting
 from router.core.stall import StallSettings
 from router.core.waiting import Waiting
 from router.core.watching import Watching
@@ -50,6 +51,7 @@ NOT_RELAYED_FROM = 400
 
 # To look up a member of an enumeration takes Python 3.11 as long as calling a method.
 _DONE, _RELAYING = State.DONE, State.RELAYING
+_WHOLE, _DECODE = Leg.WHOLE, Leg.DECODE
 
 
 @dataclass(slots=True)
@@ -133,6 +135,7 @@ class Dispatcher:
         self._hedging = Hedging(
             self.limits.hedge_after_s, self._placement, self._books, self.budget, self._judge
         )
+        self._splitting = Splitting(self._books, self._judge, self.estimator)
         self._looked_s = 0.0
 
     # -- events of requests -------------------------------------------------------------------
@@ -170,11 +173,12 @@ class Dispatcher:
             retry_after_s: From its head.
 
         Returns:
-            What is to be done if the answer is to be dropped, which may be nothing: the attempt is
-            over then (``attempt.request.attempt`` is another one, or none). Otherwise the answer
-            is relayed from here on.
+            What is to be done, which may be nothing. If the answer is to be dropped the attempt is
+            over (``attempt.request.attempt`` is another one, or none). Otherwise the answer is
+            relayed from here on; it may be that of a prefill leg, if it is an error.
         """
         request = attempt.request
+        actions: Actions = ()
         if status >= NOT_RELAYED_FROM:
             actions = self._weigh(attempt, status, now, retry_after_s)
             if request.attempt is not attempt:
@@ -183,12 +187,23 @@ class Dispatcher:
             request.relayed = True
             request.status = status
         request.state = _RELAYING
-        return ()
+        return actions
 
     def answer_begins(self, attempt: Attempt, now: float) -> Actions:
         """Of a request with two tries this one answers first, with no error; its driver tells of
         the head next. Until then nothing may have been relayed."""
         return [*self._hedging.begins(attempt, now), *self._release(now)]
+
+    def prefilled(self, leg: Attempt, now: float) -> Actions:
+        """The prompt of a split request was computed, and its KV can be fetched."""
+        self._splitting.prefilled(leg, now)
+        return self._release(now)
+
+    def prefill_unusable(self, leg: Attempt, now: float) -> Actions:
+        """The prompt of a split request was computed, but what its KV is fetched by was not told:
+        the replica that was to answer serves the request whole."""
+        self._splitting.unusable(leg, now)
+        return self._release(now)
 
     def progress(self, attempt: Attempt, tokens: int, now: float) -> Actions:
         """``tokens`` more tokens were streamed: the first at once, later several in a call."""
@@ -204,14 +219,17 @@ class Dispatcher:
             self._judge.streamed(attempt, now)
         if attempt.reports > 1:
             return ()
+        if request.split is not None:
+            self._splitting.first_token(attempt, now)
         if request.first_byte_s is None:
             request.first_byte_s = now
         self._books.retry_over(attempt)
         if request.facts.streamed:
             self._books.first_token(attempt, now)
-            replica.meter.first_token(
-                now - attempt.started_s, attempt.expected_s, attempt.prefill_s
-            )
+            if attempt.leg is not _DECODE:
+                replica.meter.first_token(
+                    now - attempt.started_s, attempt.expected_s, attempt.prefill_s
+                )
         return self._release(now)
 
     def attempt_ended(self, attempt: Attempt, now: float) -> Actions:
@@ -220,6 +238,8 @@ class Dispatcher:
         status = request.status or 0
         if request.first_byte_s is None:  # an answer in one piece, of which nobody told before
             request.first_byte_s = now
+        if request.split is not None:
+            self._splitting.over(request)
         self._books.close(attempt, now, str(status), whole=True)
         replica.silence.heard(now)
         if status < NOT_RELAYED_FROM:
@@ -234,6 +254,7 @@ class Dispatcher:
         continued (``Request.continuable``): the action is then a Send that says so.
         """
         request, replica = attempt.request, attempt.replica
+        drops = self._splitting.part(attempt, now) if request.split is not None else ()
         self._books.close(attempt, now, failure.value)
         request.failed_at(replica, now)
         replica.failed_total += 1
@@ -241,9 +262,8 @@ class Dispatcher:
         self._judge.failed(attempt, failure, now)
         if request.attempt is not None:  # its second try goes on
             return self._release(now)
-        return self._go_on(
-            request, self._retrying.after_failure(attempt, failure, now), replica, now
-        )
+        verdict = self._retrying.after_failure(attempt, failure, now)
+        return [*drops, *self._go_on(request, verdict, replica, now)]
 
     def continuation_settled(self, attempt: Attempt, now: float, *, complete: bool) -> Actions:
         """A Send that continues needed no sending, or could not be made.
@@ -254,12 +274,13 @@ class Dispatcher:
             complete: The answer was complete already; otherwise it cannot be continued.
         """
         request, replica = attempt.request, attempt.replica
+        drops = self._splitting.part(attempt, now) if request.split is not None else ()
         self._books.close(attempt, now, "complete" if complete else "not_continued")
         self._judge.left(attempt)
         if complete:
             self._books.end(request, State.DONE, now, replica)
-            return self._release(now)
-        return [*self._retrying.give_up(request, replica, now), *self._release(now)]
+            return [*drops, *self._release(now)]
+        return [*drops, *self._retrying.give_up(request, replica, now), *self._release(now)]
 
     def client_gone(self, request: Request, now: float) -> Actions:
         """The client left; whatever is still done for it is in vain."""
@@ -272,6 +293,8 @@ class Dispatcher:
             self._books.end(request, State.GONE, now, last)
             return ()
         drops = self._hedging.begins(attempt, now) if request.hedge is not None else ()
+        if request.split is not None:
+            drops = self._splitting.part(attempt, now)
         self._books.close(attempt, now, State.GONE.value)
         self._judge.left(attempt)
         self._books.end(request, State.GONE, now, attempt.replica)
@@ -347,7 +370,7 @@ class Dispatcher:
             self._judge.note(change)
         actions: list[Action] = []
         for attempt in self._watching.lost(self.open, now):
-            if attempt in {attempt.request.attempt, attempt.request.hedge}:
+            if attempt.request.carries(attempt):
                 actions.append(Cancel(attempt))
                 actions.extend(self.attempt_failed(attempt, Failure.STALL, now))
         self._watching.weigh(now)
@@ -385,10 +408,13 @@ class Dispatcher:
             self._books.turned_away(attempt, status, now)
             return self._release(now)
         verdict = self._retrying.after_status(attempt, status, now)
+        drops = self._splitting.part(attempt, now) if request.split is not None else ()
         if verdict.then is Next.RELAY:
-            return ()
+            request.attempt = attempt  # be it a leg's: the client gets its error
+            attempt.leg = _WHOLE
+            return drops
         self._books.turned_away(attempt, status, now)
-        return self._go_on(request, verdict, attempt.replica, now)
+        return [*drops, *self._go_on(request, verdict, attempt.replica, now)]
 
     def _go_on(self, request: Request, verdict: Verdict, last: Replica, now: float) -> Actions:
         """What becomes of a request that lost its replica, and of those who find room there."""

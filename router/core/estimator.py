@@ -8,6 +8,7 @@ from policies.forecast import CLOSE_S, Clock, Forecast, Prefill, Stream
 from router.core.accuracy import Accuracy
 from router.core.lengths import Lengths
 from router.core.pace import Pace
+from router.core.request import Leg
 from router.core.token_ratio import TokenRatio
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from policies.survival import Survival
     from router.core.replica import Replica
     from router.core.request import Attempt
+
+_PREFILL, _DECODE = Leg.PREFILL, Leg.DECODE  # a look-up there costs as much as calling a method
 
 COMFORTABLE_TOKENS = 98_304
 """A stream that is further ahead of its objective than a prefill of so many tokens takes is not
@@ -106,6 +109,8 @@ class Estimator:
             cached = min(facts.cached.get(replica.name, 0), tokens - 1)
         new_tokens = tokens - cached or 1
         time_s = forecast.speed.prefill_time_s(new_tokens, cached)
+        if attempt.leg is _DECODE:  # its KV comes from elsewhere
+            new_tokens, cached, time_s = 0, tokens, 0.0
         tpot_s = facts.tpot_slo_s
         prefill = Prefill(
             now,
@@ -138,7 +143,8 @@ class Estimator:
             if prefill is None or not attempt.request.facts.streamed:
                 return
             self._seen_first(attempt, now)
-            pace.first_token(prefill, now)
+            if attempt.leg is not _DECODE:
+                pace.first_token(prefill, now)
             stream = self._begin(forecast, attempt, prefill, now)
             forecast.tight[attempt] = stream
         stream.tokens += tokens
@@ -151,6 +157,13 @@ class Estimator:
             debt_s = stream.debt_s(now, stream.tokens)
             if debt_s < -CLOSE_S and debt_s < -forecast.speed.prefill_time_s(COMFORTABLE_TOKENS):
                 del forecast.tight[attempt]
+
+    def prefilled(self, leg: Attempt, now: float) -> None:
+        """The prompt of a split request was computed."""
+        pace = self._paces[leg.replica]
+        prefill = pace.forecast.prefills.get(leg)
+        if prefill is not None:
+            pace.first_token(prefill, now)
 
     def closed(self, attempt: Attempt, now: float, *, whole: bool) -> None:
         """An attempt ended; ``whole``: at the end of its answer."""
@@ -204,7 +217,8 @@ class Estimator:
             while forecast.prefills:
                 attempt, prefill = next(iter(forecast.prefills.items()))
                 began_s = max(prefill.sent_s, forecast.prefilled_s)
-                if attempt.request.facts.streamed or now - began_s < LATE_PREFILL * prefill.time_s:
+                tells = attempt.request.facts.streamed or attempt.leg is _PREFILL
+                if tells or now - began_s < LATE_PREFILL * prefill.time_s:
                     break
                 self._begin(forecast, attempt, prefill, now)
                 pace.unseen_prefill(now)

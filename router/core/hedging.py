@@ -70,6 +70,8 @@ class Hedging:
         attempt = request.attempt
         if attempt is None or request.hedge is not None or request.relayed or attempt.is_retry:
             return False
+        if request.split is not None:
+            return False
         expected_s = attempt.predicted_ttft_s or attempt.expected_s
         late_s = max(self.after_s, EXPECTED_FACTOR * expected_s)
         return request.facts.streamed and now - attempt.started_s >= late_s
@@ -79,7 +81,9 @@ class Hedging:
         if not self._placement.others(request, now) or not budget.room(len(books.open)):
             return ()
         choice = self._placement.place(request, now)
-        if choice is None or choice.hold or not budget.take(len(books.open)):
+        if choice is None or choice.hold or choice.prefill is not None:
+            return ()
+        if not budget.take(len(books.open)):
             return ()
         attempt = books.open_attempt(request, choice, now, is_retry=True)
         request.hedge = attempt

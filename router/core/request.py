@@ -13,6 +13,7 @@ may be HELD. A stream that broke and can be continued goes back from RELAYING to
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,19 @@ class State(StrEnum):
 
 _ARRIVED = State.ARRIVED  # a look-up there costs as much as calling a method
 _ENDS = frozenset({State.DONE, State.REFUSED, State.FAILED, State.GONE})
+
+
+class Leg(StrEnum):
+    """What part of a request an attempt is."""
+
+    WHOLE = "whole"
+    PREFILL = "prefill"
+    """Its prompt only, for another replica."""
+    DECODE = "decode"
+    """Its answer only: the KV of the prompt comes from another replica."""
+
+
+_WHOLE = Leg.WHOLE
 
 
 class Failure(StrEnum):
@@ -94,6 +108,7 @@ class Request:
         "queue",
         "relayed",
         "request_id",
+        "split",
         "state",
         "status",
         "tried",
@@ -119,6 +134,8 @@ class Request:
         self.attempt: Attempt | None = None
         self.hedge: Attempt | None = None
         """A second try beside ``attempt``, as long as neither has begun to answer."""
+        self.split: Split | None = None
+        """What is known of its other leg, from when both were begun until the first token."""
         self.attempts = 0
         self.tried: tuple[Replica, ...] = ()
         self.failures: dict[Replica, float] | None = None
@@ -146,6 +163,11 @@ class Request:
         self.status: int | None = None
         """The status that the client got."""
 
+    def carries(self, attempt: Attempt) -> bool:
+        """Whether the attempt is one of its open ones."""
+        legs = (self.attempt, self.hedge, None if self.split is None else self.split.leg)
+        return attempt in legs
+
     def failed_at(self, replica: Replica, now: float) -> None:
         """An attempt on ``replica`` came to nothing."""
         if self.failures is None:
@@ -156,6 +178,17 @@ class Request:
         return f"<Request {self.request_id} {self.state.value}>"
 
 
+@dataclass(slots=True)
+class Split:
+    """A request whose prompt is computed on one replica and answered by another."""
+
+    leg: Attempt | None
+    """The prefill leg, while it is open; the decode leg is the request's attempt."""
+
+    prefilled_s: float | None = None
+    """When the prompt was computed, and its KV could go on its way."""
+
+
 class Attempt:
     """One try of one request on one replica."""
 
@@ -164,6 +197,7 @@ class Attempt:
         "expected_s",
         "heard_s",
         "is_retry",
+        "leg",
         "output_tokens",
         "paused",
         "predicted_e2e_s",
@@ -180,6 +214,7 @@ class Attempt:
         self.request = request
         self.replica = replica
         self.started_s = started_s
+        self.leg = _WHOLE
         self.decision = -1
         """The running number by which the decision for it is kept."""
         self.output_tokens = 0

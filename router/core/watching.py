@@ -9,7 +9,7 @@ from router.core.gray import GrayWatch, standard_prefill_s, standard_step_s
 from router.core.stall import Stall, StallWatch, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from router.core.estimator import Estimator
     from router.core.fleet import FleetState
@@ -176,6 +176,17 @@ class Watching:
 
 def attempts_on(replica: Replica, requests: Iterable[Request]) -> list[Attempt]:
     """The attempts on a replica that have not ended."""
-    found = [r.attempt for r in requests if r.attempt is not None and r.attempt.replica is replica]
-    found += [r.hedge for r in requests if r.hedge is not None and r.hedge.replica is replica]
-    return found
+    return [a for r in requests for a in _working(r) if a.replica is replica]
+
+
+def _working(request: Request) -> Iterator[Attempt]:
+    """Those of a request's attempts that something is done for."""
+    split, leg = request.split, None
+    if split is not None:
+        leg = split.leg
+    if leg is not None:
+        yield leg  # until it is done its answer has nothing to go on from
+    elif request.attempt is not None:
+        yield request.attempt
+    if request.hedge is not None:
+        yield request.hedge
