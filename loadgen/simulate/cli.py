@@ -19,6 +19,7 @@ from loadgen.simulate.parameters import (
     Given,
     check_engines,
     factors_of,
+    fleets_of,
     jobs_of,
     picture_of,
     policies_of,
@@ -31,7 +32,7 @@ from loadgen.simulate.results import Report, dump_report
 from loadgen.simulate.scenario import MAX_REPLICAS
 from loadgen.simulate.screen import run_watched
 from loadgen.simulate.settings import LATE_SHARE, Delays
-from loadgen.simulate.table import print_rows
+from loadgen.simulate.table import print_best_fleet, print_rows
 from loadgen.simulate.task import Search
 from loadgen.simulate.workload import plan
 from loadgen.trace.errors import TraceError
@@ -63,6 +64,27 @@ _WIDTH = 100
     type=click.IntRange(1, MAX_REPLICAS),
     metavar="N",
     help=f"Size of the fleet.  [default: what --scenario says, or {DEFAULT_REPLICAS}]",
+)
+@click.option(
+    "--prefill",
+    type=click.IntRange(1, MAX_REPLICAS),
+    metavar="N",
+    help="Replicas that only compute prompts, for those of --decode; --replicas are then further "
+    "ones that do both. Needs a policy that splits requests, such as prefill_decode.",
+)
+@click.option(
+    "--decode",
+    type=click.IntRange(1, MAX_REPLICAS),
+    metavar="N",
+    help="Replicas that answer with the KV that those of --prefill computed.",
+)
+@click.option(
+    "--link-gbps",
+    type=click.FloatRange(0.001, 1e6),
+    default=400.0,
+    show_default=True,
+    metavar="G",
+    help="How fast KV leaves or reaches a replica, in Gbit/s.",
 )
 @click.option(
     "--profile",
@@ -110,6 +132,12 @@ _WIDTH = 100
     "--find-capacity",
     is_flag=True,
     help="Search the highest rate at which --target of the requests meet the objective.",
+)
+@click.option(
+    "--find-ratio",
+    is_flag=True,
+    help="With --find-capacity: try each split of the fleet into replicas for prefill and for "
+    "decode, and the fleet as it is.",
 )
 @click.option(
     "--target",
@@ -195,7 +223,7 @@ def command(ctx: click.Context, /, trace: tuple[str, ...], **given: Unpack[Given
 
     \b
     A scenario, whose replicas are counted from 0, and whose times are simulated seconds:
-      replicas: [{count: 4}, {count: 4, speed: 0.5, profile: 8b-a100}]
+      replicas: [{count: 4}, {count: 4, speed: 0.5, profile: 8b-a100, role: decode}]
       faults:
         - {do: die, replica: 2, at_s: 60}
         - {do: return, replica: 2, at_s: 120}
@@ -211,12 +239,14 @@ def command(ctx: click.Context, /, trace: tuple[str, ...], **given: Unpack[Given
     settings = settings_of(given)
     selections = [_selection(spec, given) for spec in trace]
     traces = [_checked(selection, given, settings) for selection in selections]
-    steps = _comparison(selections, given, settings).steps()
+    steps = _comparison(selections, given, fleets_of(given, settings)).steps()
     results = run_watched(steps, jobs_of(given))
     finished = [results[step.key] for step in steps]
     rows = [each.row for each in finished]
     console = Console(width=None if sys.stdout.isatty() else _WIDTH)
     print_rows(rows, str(given["slo"]), console, searched=given["find_capacity"])
+    if given["find_ratio"]:
+        print_best_fleet(rows, console)
     if given["plot"] is not None:
         _plot(given["plot"], finished, str(given["slo"]))
     if given["out"] is not None:
@@ -251,7 +281,7 @@ def _checked(selection: Selection, given: Given, settings: Settings) -> Trace:
     return trace
 
 
-def _comparison(selections: list[Selection], given: Given, settings: Settings) -> Comparison:
+def _comparison(selections: list[Selection], given: Given, fleets: list[Settings]) -> Comparison:
     search = None
     if given["find_capacity"]:
         search = Search(target=given["target"] or DEFAULT_TARGET, tolerance=given["tolerance"])
@@ -259,7 +289,7 @@ def _comparison(selections: list[Selection], given: Given, settings: Settings) -
         selections=selections,
         policies=given["policy"],
         seeds=given["seeds"],
-        settings=settings,
+        fleets=fleets,
         rates=given["rates"] or (given["rate_scale"],),
         search=search,
         curves=given["plot"] is not None,

@@ -26,7 +26,7 @@ class Comparison:
     selections: Sequence[Selection]
     policies: Sequence[str]
     seeds: int
-    settings: Settings
+    fleets: Sequence[Settings]
     rates: Sequence[float] = (1.0,)
     """Factors on the rate of each trace; a search begins at the first."""
 
@@ -36,24 +36,32 @@ class Comparison:
     def steps(self) -> list[Step]:
         """All simulations, in the order of their rows."""
         return [
-            self._step(selection, policy, rate_scale, seed)
+            self._step(selection, settings, policy, rate_scale, seed)
             for selection in self.selections
+            for settings in self.fleets
             for policy in self.policies
             for rate_scale in self.rates
             for seed in range(self.seeds)
         ]
 
-    def _step(self, selection: Selection, policy: str, rate_scale: float, seed: int) -> Step:
+    def _step(
+        self,
+        selection: Selection,
+        settings: Settings,
+        policy: str,
+        rate_scale: float,
+        seed: int,
+    ) -> Step:
         task = Task(
             selection=replace(selection, seed=seed),
             policy=policy,
             seed=seed,
-            settings=self.settings,
+            settings=settings,
             rate_scale=rate_scale,
             search=self.search,
             curves=self.curves,
         )
-        name = f"{selection.spec} {policy} {rate_scale:g}"
+        name = f"{selection.spec} {settings.fleet} {policy} {rate_scale:g}"
         if seed and self.search is not None:
             first = f"{name} 0"
             return Step(f"{name} {seed}", partial(searched_near, task, first), (first,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, TypedDict
 
@@ -16,6 +17,7 @@ from loadgen.replay.parameters import folder_exists
 from loadgen.simulate.plot import PICTURES, DrawingError, check_drawing
 from loadgen.simulate.scenario import Group, Scenario, check_faults, load_scenario
 from loadgen.simulate.settings import Delays, ReplicaPlan, Settings
+from policies.base import Role
 from policies.contract import PolicyError
 from router.config.structs import ConfigError
 
@@ -35,6 +37,10 @@ class Given(TypedDict):
     profile: Profile
     policy: tuple[str, ...]
     seeds: int
+    prefill: int | None
+    decode: int | None
+    link_gbps: float
+    find_ratio: bool
     rate_scale: float
     rates: tuple[float, ...]
     jitter: bool
@@ -126,13 +132,17 @@ def settings_of(given: Given) -> Settings:
         click.ClickException: The scenario has a mistake, or does not fit the other options.
     """
     path = given["scenario"]
+    if path is not None and (given["prefill"] or given["decode"]):
+        raise click.UsageError("--prefill and --decode do not go with --scenario, which has roles")
     try:
         scenario = Scenario() if path is None else load_scenario(path)
-        replicas = _fleet_size(given["replicas"], scenario.fleet_size, str(path))
+        pools = (given["prefill"] or 0) + (given["decode"] or 0)
+        size = (given["replicas"] or 0) + pools if pools else given["replicas"]
+        replicas = _fleet_size(size, scenario.fleet_size, str(path))
         check_faults(scenario, replicas, str(path))
     except ConfigError as error:
         raise BadInput(str(error)) from error
-    groups = scenario.replicas or [Group(count=replicas)]
+    groups = scenario.replicas or _groups(given, replicas)
     return Settings(
         replicas=[plan for group in groups for plan in [_plan(group, given)] * group.count],
         slo=given["slo"],
@@ -143,8 +153,33 @@ def settings_of(given: Given) -> Settings:
             poll_answer_s=given["poll_delay"],
         ),
         late_gap_s=given["late_gap"],
+        link_bytes_per_s=given["link_gbps"] * 1e9 / 8,
         timeout_s=given["timeout"],
     )
+
+
+def fleets_of(given: Given, settings: Settings) -> list[Settings]:
+    """The fleets to compare: that of the options, and with --find-ratio each split of it in two.
+
+    Raises:
+        click.UsageError: The options do not go together.
+    """
+    if not given["find_ratio"]:
+        return [settings]
+    if given["prefill"] or given["decode"] or given["scenario"] is not None:
+        message = "--find-ratio splits the fleet of --replicas itself, and goes with no other"
+        raise click.UsageError(message)
+    if not given["find_capacity"]:
+        raise click.UsageError("--find-ratio goes with --find-capacity")
+    whole = settings.replicas
+    if len(whole) < 2:
+        raise click.UsageError("--find-ratio needs at least two replicas")
+    fleets = [settings]
+    for count in range(1, len(whole)):
+        roles = [Role.PREFILL] * count + [Role.DECODE] * (len(whole) - count)
+        replicas = [replace(plan, role=role) for plan, role in zip(whole, roles, strict=True)]
+        fleets.append(replace(settings, replicas=replicas))
+    return fleets
 
 
 def check_engines(settings: Settings, key_tokens: int | None, workload: str) -> None:
@@ -174,6 +209,17 @@ def _fleet_size(asked: int | None, described: int | None, where: str) -> int:
     return described
 
 
+def _groups(given: Given, replicas: int) -> list[Group]:
+    """Replicas as the options count them; those without a role are what is left."""
+    prefill, decode = given["prefill"], given["decode"]
+    if prefill is None and decode is None:
+        return [Group(count=replicas)]
+    if not prefill or not decode:
+        raise click.UsageError("--prefill and --decode go together")
+    groups = [Group(count=prefill, role="prefill"), Group(count=decode, role="decode")]
+    return groups + ([Group(count=given["replicas"])] if given["replicas"] else [])
+
+
 def _plan(group: Group, given: Given) -> ReplicaPlan:
     profile = given["profile"] if group.profile is None else _profile(group.profile, None)
     return ReplicaPlan(
@@ -181,6 +227,7 @@ def _plan(group: Group, given: Given) -> ReplicaPlan:
         speed=group.speed,
         max_batched_tokens=group.max_batched_tokens or given["max_batched_tokens"],
         kv_tokens=group.kv_tokens,
+        role=Role(group.role),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from loadgen.quantiles import Distribution
+from policies.base import Role
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +74,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     prefix_hit_share: float | None
     """Share of prompt tokens found in prefix caches."""
+
+    split_share: float = 0.0
+    """Requests whose prompt was computed by another replica than answered, as a share of all."""
+
+    prefill_busy: float | None = None
+    """Share of the time that replicas for prefill computed, on average; null without such."""
+
+    decode_busy: float | None = None
+    """The same of replicas for decode."""
 
     ttft_error_p50: float | None
     """Errors of predicted times to first token, as shares of what was seen; null under policies
@@ -156,6 +166,9 @@ def row_of(simulation: Simulation, *, policy: str, seed: int) -> Row:
         tpot_p99_s=None if tpot_s is None else tpot_s.p99,
         e2e_p50_s=None if e2e_s is None else e2e_s.p50,
         prefix_hit_share=_cached_share(successes),
+        split_share=simulation.dispatcher.counters.split / max(len(outcomes), 1),
+        prefill_busy=_busy(simulation, Role.PREFILL),
+        decode_busy=_busy(simulation, Role.DECODE),
         ttft_error_p50=errors.quantile(0.5),
         ttft_error_p90=errors.quantile(0.9),
         failed=len(outcomes) - len(successes),
@@ -163,6 +176,12 @@ def row_of(simulation: Simulation, *, policy: str, seed: int) -> Row:
         policy_errors=len(simulation.policy_errors),
         simulated_s=simulation.agenda.now_s,
     )
+
+
+def _busy(simulation: Simulation, role: Role) -> float | None:
+    engines = [s.engine for s in simulation.stations.values() if s.plan.role is role]
+    busy_s = [engine.busy_s_total for engine in engines if engine is not None]
+    return sum(busy_s) / (len(busy_s) * simulation.agenda.now_s) if busy_s else None
 
 
 def dump_report(report: Report) -> bytes:

@@ -60,6 +60,9 @@ class Group(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     kv_tokens: Tokens | None = None
     """Tokens in the KV cache, else the profile's."""
 
+    role: Literal["both", "prefill", "decode"] = "both"
+    """What they are there for, in a fleet that splits requests."""
+
 
 class Die(msgspec.Struct, forbid_unknown_fields=True, frozen=True, tag_field="do", tag="die"):
     """A replica's process ends; what it had in its KV cache is lost."""

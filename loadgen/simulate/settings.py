@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from policies.base import Role
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,6 +32,9 @@ class ReplicaPlan:
 
     kv_tokens: int | None = None
     """Tokens in the KV cache, else the profile's."""
+
+    role: Role = Role.BOTH
+    """What it is there for, in a fleet that splits requests."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -64,8 +69,16 @@ class Settings:
     """A request is only good if no more than :data:`LATE_SHARE` of the gaps between its tokens are
     longer; None: they do not matter."""
 
+    link_bytes_per_s: float = 400e9 / 8
+    """How fast KV leaves or reaches a replica, in a fleet that splits requests."""
+
     timeout_s: float = 600.0
     """A client whose answer has not ended by then leaves."""
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether prompts may be computed on one replica and answered by another."""
+        return any(replica.role is not Role.BOTH for replica in self.replicas)
 
     @property
     def fleet(self) -> str:
@@ -82,6 +95,8 @@ class Settings:
 
 def _described(replica: ReplicaPlan) -> str:
     text = replica.profile.name
+    if replica.role is not Role.BOTH:
+        text += f" for {replica.role.value}"
     if replica.speed != 1:
         text += f" at {replica.speed:g}"
     if replica.max_batched_tokens is not None:

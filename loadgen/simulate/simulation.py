@@ -19,11 +19,14 @@ from loadgen.simulate.oracle import Oracle, TruePrefixIndex
 from loadgen.simulate.results import meets
 from loadgen.simulate.settings import LATE_SHARE
 from loadgen.simulate.station import Station
+from loadgen.simulate.transfers import Transfers
 from loadgen.simulate.watch import Watch
+from policies.base import Role
+from policies.transfer import Transfer, token_s
 from router.core.actions import Abort, Cancel, Hedge, Refuse, Send
 from router.core.dispatcher import Dispatcher
 from router.core.fleet import FleetState
-from router.core.request import Request, State
+from router.core.request import Attempt, Failure, Request, State
 
 if TYPE_CHECKING:
     from loadgen.engine.sequence import Sequence
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from router.core.actions import Actions
     from router.core.health import Transition
     from router.core.replica import Replica
-    from router.core.request import Attempt, Failure
 
 TICK_S = 0.25
 """The live router's dispatcher is told four times a second that time passes."""
@@ -109,6 +111,8 @@ class Simulation:
             estimator=Oracle(self.stations, workload) if oracle else None,
             prefix_index=TruePrefixIndex(self.stations) if oracle else None,
         )
+        self.transfers = Transfers(self.agenda, settings.link_bytes_per_s)
+        """KV of split requests on its way."""
         self._watches: list[Watch] = []
         self._build(Random(f"polls {seed}"))
 
@@ -133,14 +137,10 @@ class Simulation:
         """Do what the dispatcher asks for."""
         for action in actions:
             match action:
-                case Send(attempt) | Hedge(attempt):
-                    receive = self.stations[attempt.replica].receive
-                    trip = _trip(attempt.request)
-                    if trip.held_s is None:
-                        trip.held_s = self.agenda.now_s - trip.outcome.sent_s
-                    network_s = self.settings.delays.network_s
-                    self.agenda.after(network_s, receive, attempt, trip.planned)
+                case Send(prefill=Attempt() as attempt) | Send(attempt) | Hedge(attempt):
+                    self._send(attempt)
                 case Cancel(attempt):
+                    self.transfers.drop(attempt)
                     station = self.stations[attempt.replica]
                     station.closed(attempt)
                     self.agenda.after(self.settings.delays.network_s, station.cancel, attempt)
@@ -182,12 +182,12 @@ class Simulation:
 
     def rejected(self, attempt: Attempt, status: int) -> None:
         """The answer is an error: it is relayed, or the request goes elsewhere."""
+        self.transfers.drop(attempt)
         if _is_open(attempt):
             now = self.agenda.now_s
-            actions = self.dispatcher.headers_received(attempt, status, now)
-            if _is_open(attempt):
-                actions = self.dispatcher.attempt_ended(attempt, now)
-            self.perform(actions)
+            self.perform(self.dispatcher.headers_received(attempt, status, now))
+            if attempt.request.attempt is attempt:
+                self.perform(self.dispatcher.attempt_ended(attempt, now))
 
     def first_token(self, attempt: Attempt, sequence: Sequence) -> None:
         """The head of the answer and its first token came."""
@@ -221,8 +221,25 @@ class Simulation:
         outcome.reported_prompt_tokens = sequence.prompt_tokens
         self.perform(self.dispatcher.attempt_ended(attempt, self.agenda.now_s))
 
+    def prefilled(self, attempt: Attempt, station: Station, sequence: Sequence) -> None:
+        """A prompt was computed: the replica that answers is asked, and fetches its KV."""
+        answer = attempt.request.attempt
+        if not _is_open(attempt) or answer is None:
+            station.let_go(sequence)
+            return
+        self.transfers.computed(answer, station, sequence)
+        self.perform(self.dispatcher.prefilled(attempt, self.agenda.now_s))
+        if _is_open(answer):
+            self._send(answer)
+
+    def kv_room(self, attempt: Attempt, station: Station, sequence: Sequence) -> None:
+        """The replica that answers has room for the KV."""
+        if _is_open(attempt):
+            self.transfers.begin(attempt, station, sequence)
+
     def broke(self, attempt: Attempt, failure: Failure) -> None:
         """There was no connection, or it broke."""
+        self.transfers.drop(attempt)
         if _is_open(attempt):
             self._report_all_progress()
             self.perform(self.dispatcher.attempt_failed(attempt, failure, self.agenda.now_s))
@@ -237,6 +254,11 @@ class Simulation:
         delays = self.settings.delays
         for number, plan in enumerate(self.settings.replicas):
             replica = self.fleet.add(f"r{number}", f"http://r{number}")
+            replica.role = plan.role
+            link_bytes_per_s = self.settings.link_bytes_per_s
+            if plan.role is not Role.PREFILL and self.settings.has_roles:
+                kv_bytes = plan.profile.kv_bytes_per_token
+                replica.transfer = Transfer(token_s(kv_bytes, link_bytes_per_s))
             station = self.stations[replica] = Station(
                 replica,
                 plan,
@@ -254,6 +276,13 @@ class Simulation:
     def _flows(self, trip: Trip) -> bool:
         """Whether its tokens came without too many long gaps."""
         return trip.late_gaps <= LATE_SHARE * max(trip.outcome.generated_tokens - 1, 0)
+
+    def _send(self, attempt: Attempt) -> None:
+        trip = _trip(attempt.request)
+        if trip.held_s is None:
+            trip.held_s = self.agenda.now_s - trip.outcome.sent_s
+        receive, network_s = self.stations[attempt.replica].receive, self.settings.delays.network_s
+        self.agenda.after(network_s, receive, attempt, trip.planned)
 
     def _expect(self, number: int) -> None:
         planned = self.workload.requests[number]
@@ -292,12 +321,16 @@ class Simulation:
             station.report_progress()
 
     def _befall(self, fault: Fault) -> None:
-        befall(fault, list(self.stations.values())[fault.replica], self._watches[fault.replica])
+        station = list(self.stations.values())[fault.replica]
+        befall(fault, station, self._watches[fault.replica])
+        if station.engine is None:
+            for answer in self.transfers.kept_by(station):
+                self.broke(answer, Failure.GAVE_UP)
 
 
 def _is_open(attempt: Attempt) -> bool:
     """Whether the router still waits for this attempt: a message may cross a cancellation."""
-    return attempt.request.attempt is attempt or attempt.request.hedge is attempt
+    return attempt.request.carries(attempt)
 
 
 def _trip(request: Request) -> Trip:

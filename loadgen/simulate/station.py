@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from loadgen.engine.engine import Engine
-from loadgen.engine.sequence import Event, EventKind, Sequence
+from loadgen.engine.sequence import Event, EventKind, Leg, Sequence
 from loadgen.simulate.gaps import EngineGaps
 from router.core.request import Failure
+from router.core.request import Leg as Part
 from router.core.sample import Sample
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from router.core.replica import Replica
     from router.core.request import Attempt
 
+
+_LEGS = {Part.WHOLE: Leg.WHOLE, Part.PREFILL: Leg.PREFILL, Part.DECODE: Leg.DECODE}
 
 TOKENS_AT_ONCE = 16
 """So many tokens of a stream are told of in one call; as in :mod:`router.proxy.relay`."""
@@ -36,6 +39,12 @@ class Router(Protocol):
 
     def finished(self, attempt: Attempt, sequence: Sequence, late_gaps: int) -> None:
         """The answer is complete; so many of the gaps between its tokens were too long."""
+
+    def prefilled(self, attempt: Attempt, station: Station, sequence: Sequence) -> None:
+        """The prompt of a split request was computed; ``station`` keeps its KV."""
+
+    def kv_room(self, attempt: Attempt, station: Station, sequence: Sequence) -> None:
+        """``station`` has room for the KV of a split request."""
 
     def broke(self, attempt: Attempt, failure: Failure) -> None:
         """There was no connection, or it broke."""
@@ -101,11 +110,13 @@ class Station:
         if engine is None:
             self._agenda.after(self._network_s, self._router.broke, attempt, Failure.CONNECT)
             return
-        tokens = planned.prompt_tokens + planned.output_tokens
+        leg = _LEGS[attempt.leg]
+        output_tokens = 1 if leg is Leg.PREFILL else planned.output_tokens
+        tokens = planned.prompt_tokens + output_tokens
         if tokens > min(engine.kv_tokens, self.plan.profile.max_model_tokens):
             self._agenda.after(self._network_s, self._router.rejected, attempt, 400)
             return
-        sequence = Sequence(planned.prompt_tokens, planned.output_tokens, planned.keys)
+        sequence = Sequence(planned.prompt_tokens, output_tokens, planned.keys, leg)
         self._attempts[sequence] = attempt
         self._sequences[attempt] = sequence
         engine.submit(sequence, self._agenda.now_s)
@@ -120,6 +131,20 @@ class Station:
         self._forget(sequence)
         engine.abort(sequence, self._agenda.now_s)
         self._arm(engine)
+
+    def kv_arrived(self, sequence: Sequence) -> None:
+        """The KV of a split request has come."""
+        engine = self.catch_up()
+        if engine is not None and sequence in self._attempts:
+            engine.kv_arrived(sequence, self._agenda.now_s)
+            self._arm(engine)
+
+    def let_go(self, sequence: Sequence) -> None:
+        """Nobody needs the KV any more that is kept of a prompt."""
+        engine = self.catch_up()
+        if engine is not None:
+            engine.let_go(sequence, self._agenda.now_s)
+            self._arm(engine)
 
     def knows(self, attempt: Attempt) -> bool:
         """Whether the request of ``attempt`` has come to it and not ended."""
@@ -274,11 +299,20 @@ class Station:
     def _take(self, engine: Engine, events: list[Event]) -> None:
         """Take what happened at the end of a run of equal steps."""
         ended: list[Sequence] = []
-        first_tokens = sum(event.kind is EventKind.FIRST_TOKEN for event in events)
+        first_tokens = sum(_begins(event) for event in events)
         pace = self._pace
         pace.count(engine, first_tokens, self._agenda.now_s)
         for kind, sequence, at_s in events:
-            if kind is EventKind.FIRST_TOKEN:
+            if sequence.leg is Leg.PREFILL:
+                if kind is EventKind.FINISHED:
+                    attempt = self._attempts[sequence]
+                    self._agenda.after(
+                        self._network_s, self._router.prefilled, attempt, self, sequence
+                    )
+                    ended.append(sequence)
+            elif kind is EventKind.KV_ROOM:
+                self._router.kv_room(self._attempts[sequence], self, sequence)
+            elif kind is EventKind.FIRST_TOKEN:
                 pace.began(sequence)
                 self._send(self._router.first_token, sequence)
             elif kind is EventKind.FINISHED:
@@ -295,3 +329,8 @@ class Station:
     def _forget(self, sequence: Sequence) -> None:
         del self._sequences[self._attempts.pop(sequence)]
         self._pace.forget(sequence)
+
+
+def _begins(event: Event) -> bool:
+    """Whether it is the first token of an answer."""
+    return event.kind is EventKind.FIRST_TOKEN and event.sequence.leg is not Leg.PREFILL
