@@ -34,6 +34,13 @@ _CHUNK_TAIL = (
     b'"finish_reason":null,"token_ids":null}]}\n\n'
 )
 _CHUNK_TAIL_WITH_ID = _CHUNK_TAIL.replace(b'"token_ids":null', b'"token_ids":[31337]')
+
+
+def as_last(tail: bytes = _CHUNK_TAIL) -> bytes:
+    """The end of the last event, which tells why the answer ends."""
+    return tail.replace(b'"finish_reason":null', b'"finish_reason":"length"')
+
+
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\n"
     b"date: Mon, 24 Nov 2025 12:00:00 GMT\r\n"
@@ -207,8 +214,8 @@ class Connection(asyncio.Protocol):
         else:
             stamp = seeded_stamp(self._seed, self._position)
             self._position += 1
-        data = chunk(event(stamp, self._tail))
         self._left -= 1
+        data = chunk(event(stamp, self._tail if self._left else as_last(self._tail)))
         if self._left:
             self._due_s += self._engine.gap_s
             self._timer = self._engine.loop.call_at(self._due_s, self._tick)

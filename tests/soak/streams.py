@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 import httptools
 import uvloop
 
-from tests.fakes.fast_replica import DONE_EVENT, event, seeded_stamp
+from tests.fakes.fast_replica import DONE_EVENT, as_last, event, seeded_stamp
 
 CONNECT_AT_ONCE = 100
 
@@ -39,8 +39,9 @@ class Result:
 def digest(seed: int, events: int) -> bytes:
     """Of the body of the whole stream as its replica writes it."""
     made = hashlib.sha256()
-    for position in range(events):
+    for position in range(events - 1):
         made.update(event(seeded_stamp(seed, position)))
+    made.update(event(seeded_stamp(seed, events - 1), as_last()))
     made.update(DONE_EVENT)
     return made.digest()
 
