@@ -101,6 +101,9 @@ def _checked(choice: Choice, candidates: Sequence[Replica]) -> str:
     candidates.index(choice.replica)  # a stranger raises ValueError
     if choice.prefill is not None:
         candidates.index(choice.prefill)
+        if choice.replica.transfer is None:
+            msg = f"the policy splits a request, but no KV can be brought to {choice.replica.name}"
+            raise ValueError(msg)
     reason: object = choice.reason
     if not isinstance(reason, str):
         msg = f"the policy gave {reason!r} as its reason; allowed: a string"

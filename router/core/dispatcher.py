@@ -238,14 +238,13 @@ class Dispatcher:
         status = request.status or 0
         if request.first_byte_s is None:  # an answer in one piece, of which nobody told before
             request.first_byte_s = now
-        if request.split is not None:
-            self._splitting.over(request)
+        drops = self._splitting.part(attempt, now) if request.split is not None else ()
         self._books.close(attempt, now, str(status), whole=True)
         replica.silence.heard(now)
         if status < NOT_RELAYED_FROM:
             self._judge.answered(attempt, status, now)
         self._books.end(request, _DONE, now, replica)
-        return self._release(now)
+        return [*drops, *self._release(now)] if drops else self._release(now)
 
     def attempt_failed(self, attempt: Attempt, failure: Failure, now: float) -> Actions:
         """The attempt broke.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 from router.core.actions import Cancel
 
 if TYPE_CHECKING:
-    from policies.transfer import Transfer
     from router.core.actions import Actions
     from router.core.books import Books
     from router.core.estimator import Estimator
@@ -89,14 +88,17 @@ class Splitting:
         """Its two legs are one answer from here on, or none."""
         split, decode = request.split, request.attempt
         request.split = None
-        if split is not None and split.prefilled_s is not None and decode is not None:
-            self._arrived(decode.replica.transfer, request.facts.prompt_tokens)
+        if split is None or split.prefilled_s is None or decode is None:
+            return
+        transfer = decode.replica.transfer
+        if transfer is not None:
+            transfer.pending_tokens -= request.facts.prompt_tokens
 
     def part(self, attempt: Attempt, now: float) -> Actions:
-        """One leg came to nothing, and is still open: end the other one.
+        """One leg is over, and its books are still open: end the other one.
 
         Args:
-            attempt: The leg that failed; its own books are the caller's.
+            attempt: The leg that is over; its own books are the caller's.
             now: The time.
 
         Returns:
@@ -121,7 +123,3 @@ class Splitting:
         self._books.close(attempt, now, "parted")
         self._judge.left(attempt)
         return (Cancel(attempt),)
-
-    def _arrived(self, transfer: Transfer | None, tokens: int) -> None:
-        if transfer is not None:
-            transfer.pending_tokens -= tokens

@@ -181,11 +181,9 @@ def attempts_on(replica: Replica, requests: Iterable[Request]) -> list[Attempt]:
 
 def _working(request: Request) -> Iterator[Attempt]:
     """Those of a request's attempts that something is done for."""
-    split, leg = request.split, None
-    if split is not None:
-        leg = split.leg
-    if leg is not None:
-        yield leg  # until it is done its answer has nothing to go on from
+    split = request.split
+    if split is not None and split.leg is not None:
+        yield split.leg  # until it is done its answer has nothing to go on from
     elif request.attempt is not None:
         yield request.attempt
     if request.hedge is not None:

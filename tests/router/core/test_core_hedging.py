@@ -2,44 +2,25 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
+from house import House
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.base import RequestFacts
 from policies.least_requests import LeastRequests
 from router.core.actions import Cancel, Hedge, Send
-from router.core.dispatcher import Dispatcher, Limits
-from router.core.fleet import FleetState
+from router.core.dispatcher import Limits
 from router.core.request import Failure, Request, State
 
 AFTER_S = 2.0
 
 
-class House:
-    """A dispatcher that hedges, and a clock."""
+class Hedging(House):
+    """A house whose dispatcher hedges."""
 
     def __init__(self, *names, after_s=AFTER_S):
-        self.now = 100.0
-        self.ended = []
-        self.fleet = FleetState()
-        limits = Limits(hedge_after_s=after_s)
-        self.dispatcher = Dispatcher(self.fleet, LeastRequests(), Random(1), self, limits)
-        for name in names:
-            replica = self.fleet.add(name, f"http://{name}")
-            self.dispatcher.models_seen(replica, ["m"])
-            self.dispatcher.health_seen(replica, self.now, healthy=True, reason="up")
-
-    def request_ended(self, request, replica, now):
-        self.ended.append((request.state, replica.name if replica else None))
-
-    def policy_failed(self, error):
-        raise error
-
-    def health_changed(self, change):
-        pass
+        super().__init__(*names, policy=LeastRequests(), limits=Limits(hedge_after_s=after_s))
 
     def send(self, **facts):
         request = Request("q", RequestFacts(**({"model": "m", "streamed": True} | facts)), self.now)
@@ -47,16 +28,9 @@ class House:
         assert isinstance(action, Send)
         return action.attempt
 
-    def after(self, seconds, step=0.25):
-        actions, until = [], self.now + seconds
-        while self.now < until and not actions:
-            self.now = min(self.now + step, until)
-            actions += self.dispatcher.tick(self.now)
-        return actions
-
     def hedged(self):
         first = self.send()
-        (action,) = self.after(AFTER_S)
+        (action,) = self.after(AFTER_S, at_first=True)
         assert isinstance(action, Hedge)
         assert action.attempt.replica is not first.replica
         return first, action.attempt
@@ -67,16 +41,10 @@ class House:
         self.dispatcher.attempt_ended(attempt, self.now)
         self.check_all_is_over()
 
-    def check_all_is_over(self):
-        assert not self.dispatcher.open
-        assert self.dispatcher.budget.retrying == 0
-        for replica in self.fleet.replicas.values():
-            assert (replica.in_flight, replica.in_flight_prompt_tokens) == (0, 0)
-
 
 @pytest.mark.parametrize("second_wins", [True, False])
 def test_the_first_to_answer_goes_on_and_the_other_is_dropped(second_wins):
-    house = House("a", "b")
+    house = Hedging("a", "b")
     first, second = house.hedged()
     winner, loser = (second, first) if second_wins else (first, second)
     (action,) = house.dispatcher.answer_begins(winner, house.now)
@@ -92,7 +60,7 @@ def test_the_first_to_answer_goes_on_and_the_other_is_dropped(second_wins):
 @pytest.mark.parametrize("second_fails", [True, False])
 @pytest.mark.parametrize("how", [*Failure, 429, 500, 503, 400])
 def test_where_one_fails_the_other_goes_on_alone(second_fails, how):
-    house = House("a", "b", "c")
+    house = Hedging("a", "b", "c")
     first, second = house.hedged()
     failing, other = (second, first) if second_fails else (first, second)
     if isinstance(how, Failure):
@@ -107,7 +75,7 @@ def test_where_one_fails_the_other_goes_on_alone(second_fails, how):
 
 
 def test_when_the_second_fails_as_well_it_is_a_retry_like_any():
-    house = House("a", "b", "c")
+    house = Hedging("a", "b", "c")
     first, second = house.hedged()
     house.dispatcher.attempt_failed(second, Failure.CONNECT, house.now)
     (action,) = house.dispatcher.attempt_failed(first, Failure.RESET, house.now)
@@ -116,7 +84,7 @@ def test_when_the_second_fails_as_well_it_is_a_retry_like_any():
 
 
 def test_a_client_that_leaves_ends_both():
-    house = House("a", "b")
+    house = Hedging("a", "b")
     first, second = house.hedged()
     actions = house.dispatcher.client_gone(first.request, house.now)
     assert {action.attempt for action in actions} == {first, second}
@@ -126,39 +94,39 @@ def test_a_client_that_leaves_ends_both():
 
 
 def test_a_first_token_in_time_is_no_reason():
-    house = House("a", "b")
+    house = Hedging("a", "b")
     attempt = house.send()
-    assert house.after(AFTER_S - 0.25) == []
+    assert house.after(AFTER_S - 0.25, at_first=True) == []
     house.dispatcher.headers_received(attempt, 200, house.now)
     house.dispatcher.progress(attempt, 1, house.now)
-    assert house.after(1.0) == []
+    assert house.after(1.0, at_first=True) == []
 
 
 def test_a_token_that_is_as_late_as_expected_is_no_reason():
-    house = House("a", "b")
+    house = Hedging("a", "b")
     house.send().predicted_ttft_s = 3.0
-    assert house.after(5.75) == []
-    assert isinstance(house.after(0.25)[0], Hedge)
+    assert house.after(5.75, at_first=True) == []
+    assert isinstance(house.after(0.25, at_first=True)[0], Hedge)
 
 
 @pytest.mark.parametrize("facts", [{"streamed": False}])
 def test_answers_in_one_piece_are_tried_once(facts):
-    house = House("a", "b")
+    house = Hedging("a", "b")
     house.send(**facts)
-    assert house.after(10.0) == []
+    assert house.after(10.0, at_first=True) == []
 
 
 def test_nobody_is_tried_twice_and_nobody_else_may_be_there():
-    house = House("a")
+    house = Hedging("a")
     house.send()
-    assert house.after(5.0) == []
-    off = House("a", "b", after_s=0.0)
+    assert house.after(5.0, at_first=True) == []
+    off = Hedging("a", "b", after_s=0.0)
     off.send()
-    assert off.after(5.0) == []
+    assert off.after(5.0, at_first=True) == []
 
 
 def test_second_tries_keep_to_the_budget_of_retries():
-    house = House("a", "b")
+    house = Hedging("a", "b")
     for _ in range(10):
         house.send()
     house.now += AFTER_S
@@ -168,10 +136,10 @@ def test_second_tries_keep_to_the_budget_of_retries():
 
 
 def test_a_replica_that_stalls_leaves_the_request_to_the_other():
-    house = House("a", "b")
+    house = Hedging("a", "b")
     first, second = house.hedged()
     second.replica.silence.heard(house.now + 100)
-    actions = house.after(60.0)
+    actions = house.after(60.0, at_first=True)
     cancelled = [action.attempt for action in actions if isinstance(action, Cancel)]
     assert cancelled == [first]
     assert first.request.attempt is second
@@ -180,7 +148,7 @@ def test_a_replica_that_stalls_leaves_the_request_to_the_other():
 
 def befall(house, request, event, attempt):
     if event == "tick":
-        house.after(AFTER_S)
+        house.after(AFTER_S, at_first=True)
     elif event == "gone":
         house.dispatcher.client_gone(request, house.now)
     elif attempt is None:
@@ -205,7 +173,7 @@ def befall(house, request, event, attempt):
     replicas=st.integers(1, 4),
 )
 def test_whatever_happens_in_whatever_order_the_books_are_right(events, replicas):
-    house = House(*"abcd"[:replicas])
+    house = Hedging(*"abcd"[:replicas])
     request = house.send().request
     for event, of_hedge in events:
         if request.state.ended:

@@ -15,7 +15,7 @@ from router.core import hot_prompts
 from router.core.hot_prompts import LEAST_TOKENS, MOST_PLACES, HotPrompts
 
 BLOCK = 256
-PATH = "/v1/completions"
+PATH = b"/v1/completions"
 
 
 def facts(prefix, shared_blocks, *, model="m", tokens=10_000):

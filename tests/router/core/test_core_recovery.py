@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
+from house import House
 
 from policies.base import RequestFacts
 from policies.least_requests import LeastRequests
 from router.core.actions import Abort, Cancel, Refuse, Send
-from router.core.dispatcher import Dispatcher, Limits
+from router.core.dispatcher import Limits
 from router.core.drain_rules import DrainRefusedError
-from router.core.fleet import FleetState
 from router.core.health import Cause, Health
 from router.core.hold import HoldLimits
 from router.core.placement import BACKLOG_PREFILLS
@@ -19,48 +17,19 @@ from router.core.request import Failure, Request, State
 from router.core.retry import RetrySettings
 
 
-class House:
-    """A dispatcher, a driver that only writes down what it is told, and a clock."""
+class Recovery(House):
+    """A house with requests at every stage."""
 
     def __init__(self, *names, outage_s=30.0, **retry):
-        self.now = 100.0
-        self.changes = []
-        self.ended = []
-        self.fleet = FleetState()
-        self.dispatcher = Dispatcher(
-            self.fleet,
-            LeastRequests(),
-            Random(1),
-            self,
-            Limits(retry=RetrySettings(**retry)),
+        super().__init__(
+            *names,
+            policy=LeastRequests(),
+            limits=Limits(retry=RetrySettings(**retry)),
             hold=HoldLimits(outage_s=outage_s),
         )
-        for name in names:
-            replica = self.fleet.add(name, f"http://{name}")
-            self.dispatcher.models_seen(replica, ["m"])
-            self.up(name)
-        self.changes.clear()
 
     def request_ended(self, request, replica, now):
         self.ended.append((request.request_id, request.state))
-
-    def policy_failed(self, error):
-        raise error
-
-    def health_changed(self, change):
-        self.changes.append((change.replica, change.before, change.after, change.cause))
-
-    def up(self, name):
-        return self.seen(name, healthy=True)
-
-    def down(self, name):
-        return self.seen(name, healthy=False)
-
-    def seen(self, name, *, healthy):
-        replica = self.fleet.replicas[name]
-        return list(
-            self.dispatcher.health_seen(replica, self.now, healthy=healthy, reason="looked at")
-        )
 
     def arrive(self, request_id="q", **facts):
         request = Request(request_id, RequestFacts(**({"model": "m"} | facts)), self.now)
@@ -86,18 +55,10 @@ class House:
         return list(self.dispatcher.progress(attempt, tokens, self.now))
 
     def fail(self, attempt, failure=Failure.RESET):
-        return list(self.dispatcher.attempt_failed(attempt, failure, self.now))
+        return super().fail(attempt, failure)
 
     def end(self, attempt):
         return list(self.dispatcher.attempt_ended(attempt, self.now))
-
-    def after(self, seconds, step=0.25):
-        """Let time pass as the live router does; returns what it asked for meanwhile."""
-        actions, until = [], self.now + seconds
-        while self.now < until:
-            self.now = min(self.now + step, until)
-            actions += self.dispatcher.tick(self.now)
-        return actions
 
     def health(self, name):
         return self.fleet.replicas[name].health
@@ -108,7 +69,7 @@ class House:
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
 def test_an_error_goes_elsewhere_before_anybody_sees_it(status):
-    house = House("a", "b")
+    house = Recovery("a", "b")
     attempt = house.send(prompt_tokens=50)
     (action,) = house.head(attempt, status)
     assert isinstance(action, Send)
@@ -122,7 +83,7 @@ def test_an_error_goes_elsewhere_before_anybody_sees_it(status):
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422, 501])
 def test_an_error_of_the_clients_own_making_is_relayed(status):
-    house = House("a", "b")
+    house = Recovery("a", "b")
     attempt = house.send()
     assert house.head(attempt, status) == []
     assert attempt.request.state is State.RELAYING
@@ -130,7 +91,7 @@ def test_an_error_of_the_clients_own_making_is_relayed(status):
 
 
 def test_when_all_are_busy_the_client_is_told_so():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     attempt = house.send()
     (action,) = house.head(attempt, 429, 7.0)
     assert house.head(action.attempt, 429, 7.0) == []
@@ -138,7 +99,7 @@ def test_when_all_are_busy_the_client_is_told_so():
 
 
 def test_retry_after_is_time_in_which_others_are_asked():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     attempt = house.send()
     busy = attempt.replica
     (action,) = house.head(attempt, 503, 5.0)
@@ -152,7 +113,7 @@ def test_retry_after_is_time_in_which_others_are_asked():
 
 
 def test_a_replica_that_keeps_failing_is_ejected_and_comes_back_by_a_probe():
-    house = House("a", "b", "c")
+    house = Recovery("a", "b", "c")
     bad = house.fleet.replicas["a"]
     failed = 0
     while failed < 3:
@@ -181,7 +142,7 @@ def test_a_replica_that_keeps_failing_is_ejected_and_comes_back_by_a_probe():
 
 @pytest.mark.parametrize("well", [True, False])
 def test_a_replica_may_leave_the_fleet_while_it_is_tried(well):
-    house = House("a", "b")
+    house = Recovery("a", "b")
     house.down("a")
     house.now += 3.0
     house.up("a")
@@ -200,7 +161,7 @@ def test_a_replica_may_leave_the_fleet_while_it_is_tried(well):
 
 
 def test_a_probe_that_came_late_is_not_how_long_its_replica_usually_rests():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     house.down("a")
     house.now += 3.0
     house.up("a")
@@ -213,7 +174,7 @@ def test_a_probe_that_came_late_is_not_how_long_its_replica_usually_rests():
 
 
 def test_one_request_counts_against_one_replica_only():
-    house = House("a", "b", "c", "d")
+    house = Recovery("a", "b", "c", "d")
     for number in range(6):
         attempt = house.send(f"poison {number}")
         while True:
@@ -227,7 +188,7 @@ def test_one_request_counts_against_one_replica_only():
 
 
 def test_a_replica_that_returns_has_an_empty_cache():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     facts = {"prefix": (1, 2, 3), "prefix_block_tokens": 16, "prompt_tokens": 50}
     name = house.send(**facts).replica.name
     assert house.dispatcher.prefix_index.match((1, 2, 3), 16) == {name: 48}
@@ -241,7 +202,7 @@ def test_a_replica_that_returns_has_an_empty_cache():
 
 
 def test_what_comes_in_an_outage_waits_for_its_end():
-    house = House("a")
+    house = Recovery("a")
     house.down("a")
     request, actions = house.arrive()
     assert (actions, request.state) == ([], State.HELD)
@@ -253,7 +214,7 @@ def test_what_comes_in_an_outage_waits_for_its_end():
 
 
 def test_an_outage_that_lasts_is_told_with_a_retry_after():
-    house = House("a")
+    house = Recovery("a")
     house.down("a")
     request, _ = house.arrive()
     assert house.after(29.5) == []
@@ -265,7 +226,7 @@ def test_an_outage_that_lasts_is_told_with_a_retry_after():
 
 
 def test_a_deadline_ends_the_wait_earlier():
-    house = House("a")
+    house = Recovery("a")
     house.down("a")
     house.arrive(deadline_s=2.0)
     (refuse,) = house.after(3.0)
@@ -273,7 +234,7 @@ def test_a_deadline_ends_the_wait_earlier():
 
 
 def test_the_first_one_back_is_not_flooded():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     house.down("a")
     house.down("b")
     for number in range(20):
@@ -290,7 +251,7 @@ def test_the_first_one_back_is_not_flooded():
 
 
 def test_what_a_dead_replica_was_asked_is_asked_again_when_it_is_back():
-    house = House("a")
+    house = Recovery("a")
     attempt = house.send()
     assert house.fail(attempt) == []
     assert attempt.request.state is State.HELD
@@ -302,14 +263,14 @@ def test_what_a_dead_replica_was_asked_is_asked_again_when_it_is_back():
 
 
 def test_what_fails_at_the_only_replica_though_it_is_well_is_not_kept_waiting():
-    house = House("a")
+    house = Recovery("a")
     house.fail(house.send())
     (refuse,) = house.after(1.25)
     assert (refuse.status, refuse.code) == (502, "upstream_failed")
 
 
 def test_a_client_may_leave_while_it_waits():
-    house = House("a")
+    house = Recovery("a")
     house.down("a")
     request, _ = house.arrive()
     assert list(house.dispatcher.client_gone(request, house.now)) == []
@@ -318,7 +279,7 @@ def test_a_client_may_leave_while_it_waits():
 
 
 def test_retries_are_within_their_budget_and_the_rest_waits_for_room():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     streams = [house.send(str(n), streamed=True) for n in range(40)]
     lost = [attempt for attempt in streams if attempt.replica.name == "a"]
     sent = [action for attempt in lost for action in house.fail(attempt)]
@@ -336,7 +297,7 @@ def test_retries_are_within_their_budget_and_the_rest_waits_for_room():
 
 def stalling(*names):
     """A stream on each replica; those on ``a`` are never heard of again."""
-    house = House(*names)
+    house = Recovery(*names)
     streams = {attempt.replica.name: attempt for attempt in map(house.stream, names)}
     for _ in range(30):
         house.now += 0.1
@@ -387,7 +348,7 @@ def test_a_client_that_stopped_reading_is_no_stall():
 
 
 def test_a_broken_stream_goes_on_elsewhere_if_it_can_be_continued():
-    house = House("a", "b", "c", max_attempts=1)
+    house = Recovery("a", "b", "c", max_attempts=1)
     attempt = house.stream()
     attempt.request.continuable = True
     (action,) = house.fail(attempt)
@@ -403,14 +364,14 @@ def test_a_broken_stream_goes_on_elsewhere_if_it_can_be_continued():
 
 
 def test_a_broken_stream_that_cannot_be_continued_ends_visibly():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     (action,) = house.fail(house.stream())
     assert isinstance(action, Abort)
     assert house.ended == [("q", State.FAILED)]
 
 
 def test_continuations_are_bounded():
-    house = House("a", "b", "c", "d", max_continued=2)
+    house = Recovery("a", "b", "c", "d", max_continued=2)
     attempt = house.stream()
     attempt.request.continuable = True
     for _ in range(2):
@@ -423,7 +384,7 @@ def test_continuations_are_bounded():
 
 
 def test_an_error_in_answer_to_a_continuation_is_never_relayed():
-    house = House("a", "b", "c")
+    house = Recovery("a", "b", "c")
     attempt = house.stream()
     attempt.request.continuable = True
     (action,) = house.fail(attempt)
@@ -435,7 +396,7 @@ def test_an_error_in_answer_to_a_continuation_is_never_relayed():
 
 
 def test_a_stream_waits_for_a_replica_to_go_on_at():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     house.down("b")
     attempt = house.stream()
     attempt.request.continuable = True
@@ -448,7 +409,7 @@ def test_a_stream_waits_for_a_replica_to_go_on_at():
 
 
 def test_a_begun_answer_never_makes_room_for_another_one():
-    house = House("a")
+    house = Recovery("a")
     house.dispatcher.waiting.limits.max_requests = 1
     begun = [house.stream(name) for name in ("q", "r")]
     house.down("a")
@@ -465,7 +426,7 @@ def test_a_begun_answer_never_makes_room_for_another_one():
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_refused_connections_use_up_no_tries(begun):
-    house = House("a", "b", "c", "d", "e", "f", "g")
+    house = Recovery("a", "b", "c", "d", "e", "f", "g")
     attempt = house.stream() if begun else house.send(streamed=True)
     request, actions = attempt.request, []
     request.continuable = begun
@@ -485,7 +446,7 @@ def test_refused_connections_use_up_no_tries(begun):
 
 @pytest.mark.parametrize("begun", [False, True])
 def test_what_breaks_as_a_whole_fleet_dies_waits_before_its_last_try(begun):
-    house = House("a", "b", "c", "d", "e")
+    house = Recovery("a", "b", "c", "d", "e")
     attempt = house.send(streamed=True)
     request = attempt.request
     if begun:
@@ -509,7 +470,7 @@ def test_what_breaks_as_a_whole_fleet_dies_waits_before_its_last_try(begun):
 
 
 def test_what_breaks_a_third_replica_after_its_wait_is_let_go():
-    house = House("a", "b", "c", "d", "e")
+    house = Recovery("a", "b", "c", "d", "e")
     (action,) = house.fail(house.send())
     assert house.fail(action.attempt) == []
     (action,) = house.after(1.0)
@@ -518,7 +479,7 @@ def test_what_breaks_a_third_replica_after_its_wait_is_let_go():
 
 
 def test_who_came_back_may_be_asked_though_another_failed_after_that():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     attempt = house.stream()
     attempt.request.continuable = True
     first = attempt.replica.name
@@ -532,7 +493,7 @@ def test_who_came_back_may_be_asked_though_another_failed_after_that():
 
 
 def test_a_stream_that_waits_in_vain_ends_visibly():
-    house = House("a")
+    house = Recovery("a")
     attempt = house.stream()
     attempt.request.continuable = True
     house.down("a")
@@ -543,7 +504,7 @@ def test_a_stream_that_waits_in_vain_ends_visibly():
 
 @pytest.mark.parametrize(("complete", "end"), [(True, State.DONE), (False, State.FAILED)])
 def test_a_continuation_may_need_no_sending_or_be_impossible(complete, end):
-    house = House("a", "b")
+    house = Recovery("a", "b")
     attempt = house.stream()
     attempt.request.continuable = True
     (action,) = house.fail(attempt)
@@ -558,7 +519,7 @@ def test_a_continuation_may_need_no_sending_or_be_impossible(complete, end):
 
 
 def test_a_drained_replica_ends_what_it_has_and_gets_nothing_new():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     running = house.stream()
     name = running.replica.name
     assert list(house.dispatcher.drain(name, house.now)) == []
@@ -573,7 +534,7 @@ def test_a_drained_replica_ends_what_it_has_and_gets_nothing_new():
 
 
 def test_the_last_replica_is_drained_by_force_only():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     house.dispatcher.drain("a", house.now)
     with pytest.raises(DrainRefusedError, match="at least 1 must stay"):
         house.dispatcher.drain("b", house.now)
@@ -585,7 +546,7 @@ def test_the_last_replica_is_drained_by_force_only():
 
 
 def test_replicas_that_serve_unproven_are_missed_like_any():
-    house = House("a", "b")
+    house = Recovery("a", "b")
     for name in ("a", "b"):
         house.down(name)
         house.up(name)
@@ -598,4 +559,4 @@ def test_replicas_that_serve_unproven_are_missed_like_any():
 
 def test_an_unknown_name_is_no_replica():
     with pytest.raises(KeyError):
-        House("a").dispatcher.drain("z", 1.0)
+        Recovery("a").dispatcher.drain("z", 1.0)

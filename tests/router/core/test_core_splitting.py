@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
+from house import House
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.base import Choice, RequestFacts, Role
 from policies.transfer import Transfer
 from router.core.actions import Abort, Cancel, Refuse, Send
-from router.core.dispatcher import Dispatcher, Limits
-from router.core.fleet import FleetState
+from router.core.dispatcher import Limits
 from router.core.hold import HoldLimits
 from router.core.request import Failure, Leg, Request, State
 
@@ -31,32 +29,18 @@ class Pairs:
         return Choice(replicas[0], "whole")
 
 
-class House:
-    """A dispatcher over prefill replicas (p…) and decode replicas (d…), and a clock."""
+class Splitting(House):
+    """Prefill replicas (p…) and decode replicas (d…)."""
 
-    def __init__(self, *names):
-        self.now = 100.0
-        self.ended = []
-        self.fleet = FleetState()
-        self.dispatcher = Dispatcher(
-            self.fleet, Pairs(), Random(1), self, Limits(), hold=HoldLimits(outage_s=30.0)
-        )
-        for name in names:
-            replica = self.fleet.add(name, f"http://{name}")
-            replica.role = Role.PREFILL if name.startswith("p") else Role.DECODE
-            if replica.role is Role.DECODE:
-                replica.transfer = Transfer(TOKEN_S)
-            self.dispatcher.models_seen(replica, ["m"])
-            self.dispatcher.health_seen(replica, self.now, healthy=True, reason="up")
+    def __init__(self, *names, policy=None):
+        hold = HoldLimits(outage_s=30.0)
+        super().__init__(*names, policy=policy or Pairs(), limits=Limits(), hold=hold)
 
-    def request_ended(self, request, replica, now):
-        self.ended.append((request.state, replica.name if replica else None))
-
-    def policy_failed(self, error):
-        raise error
-
-    def health_changed(self, change):
-        pass
+    def joined(self, replica):
+        prefills = replica.name.startswith("p")
+        replica.role = Role.PREFILL if prefills else Role.DECODE
+        if not prefills:
+            replica.transfer = Transfer(TOKEN_S)
 
     def split(self, *, streamed=True):
         facts = RequestFacts(model="m", streamed=streamed, prompt_tokens=TOKENS)
@@ -69,7 +53,7 @@ class House:
         assert list(self.dispatcher.prefilled(leg, self.now)) == []
 
     def fail(self, attempt, failure=Failure.RESET):
-        return list(self.dispatcher.attempt_failed(attempt, failure, self.now))
+        return super().fail(attempt, failure)
 
     def finish(self, attempt, seconds=0.5):
         self.now += seconds
@@ -79,22 +63,10 @@ class House:
         self.dispatcher.attempt_ended(attempt, self.now)
         self.check_all_is_over()
 
-    def check_all_is_over(self):
-        assert not self.dispatcher.open
-        assert self.dispatcher.budget.retrying == 0
-        for replica in self.fleet.replicas.values():
-            assert (replica.in_flight, replica.in_flight_prompt_tokens) == (0, 0)
-            assert (replica.in_flight_prefills, replica.in_flight_prefill_tokens) == (0, 0)
-            assert replica.forecast.context_tokens == 0
-            assert not replica.forecast.prefills
-            assert not replica.forecast.streams
-            if replica.transfer is not None:
-                assert replica.transfer.pending_tokens == 0
-
 
 @pytest.mark.parametrize("streamed", [True, False])
 def test_both_replicas_are_charged_and_both_are_freed(streamed):
-    house = House("p", "d")
+    house = Splitting("p", "d")
     leg, decode = house.split(streamed=streamed)
     prefill, answer = leg.replica, decode.replica
     assert (prefill.name, answer.name) == ("p", "d")
@@ -111,7 +83,7 @@ def test_both_replicas_are_charged_and_both_are_freed(streamed):
 
 
 def test_what_a_transfer_takes_is_learned_of_those_that_had_the_link_alone():
-    house = House("p", "d")
+    house = Splitting("p", "d")
     for _ in range(60):
         leg, decode = house.split()
         house.prefill(leg)
@@ -122,7 +94,7 @@ def test_what_a_transfer_takes_is_learned_of_those_that_had_the_link_alone():
 
 
 def test_a_decode_replica_learns_nothing_of_prefills():
-    house = House("p", "d")
+    house = Splitting("p", "d")
     speeds = {name: r.forecast.speed for name, r in house.fleet.replicas.items()}
     before = speeds["d"].prefill_time_s(1000)
     first = speeds["p"].prefill_time_s(1000)
@@ -136,7 +108,7 @@ def test_a_decode_replica_learns_nothing_of_prefills():
 
 @pytest.mark.parametrize("failure", list(Failure))
 def test_where_the_prefill_fails_another_one_is_asked_and_the_decode_replica_stays(failure):
-    house = House("p1", "p2", "d")
+    house = Splitting("p1", "p2", "d")
     leg, decode = house.split()
     drop, send = house.fail(leg, failure)
     assert isinstance(drop, Cancel)
@@ -149,7 +121,7 @@ def test_where_the_prefill_fails_another_one_is_asked_and_the_decode_replica_sta
 
 @pytest.mark.parametrize("prefilled", [True, False])
 def test_where_the_decode_fails_another_pair_is_asked_and_the_prefill_is_dropped(prefilled):
-    house = House("p", "d1", "d2")
+    house = Splitting("p", "d1", "d2")
     leg, decode = house.split()
     if prefilled:
         house.prefill(leg)
@@ -162,7 +134,7 @@ def test_where_the_decode_fails_another_pair_is_asked_and_the_prefill_is_dropped
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_prefill_replica_that_refuses_costs_no_request(status):
-    house = House("p1", "p2", "d")
+    house = Splitting("p1", "p2", "d")
     leg, decode = house.split()
     drop, send = house.dispatcher.headers_received(leg, status, house.now)
     assert drop.attempt is decode
@@ -173,7 +145,7 @@ def test_a_prefill_replica_that_refuses_costs_no_request(status):
 
 @pytest.mark.parametrize("of_prefill", [True, False])
 def test_an_error_of_the_clients_own_making_is_relayed_from_either_leg(of_prefill):
-    house = House("p", "d")
+    house = Splitting("p", "d")
     leg, decode = house.split()
     if not of_prefill:
         house.prefill(leg)
@@ -187,7 +159,7 @@ def test_an_error_of_the_clients_own_making_is_relayed_from_either_leg(of_prefil
 
 
 def test_without_what_the_kv_is_fetched_by_the_answering_replica_serves_it_whole():
-    house = House("p", "d")
+    house = Splitting("p", "d")
     leg, decode = house.split()
     house.now += 1.0
     assert list(house.dispatcher.prefill_unusable(leg, house.now)) == []
@@ -197,7 +169,7 @@ def test_without_what_the_kv_is_fetched_by_the_answering_replica_serves_it_whole
 
 @pytest.mark.parametrize("prefilled", [True, False])
 def test_a_client_that_leaves_ends_both_legs(prefilled):
-    house = House("p", "d")
+    house = Splitting("p", "d")
     leg, decode = house.split()
     if prefilled:
         house.prefill(leg)
@@ -207,7 +179,7 @@ def test_a_client_that_leaves_ends_both_legs(prefilled):
 
 
 def test_a_stream_that_breaks_may_go_on_as_a_pair():
-    house = House("p", "d1", "d2")
+    house = Splitting("p", "d1", "d2")
     leg, decode = house.split()
     house.prefill(leg)
     house.dispatcher.headers_received(decode, 200, house.now)
@@ -220,8 +192,29 @@ def test_a_stream_that_breaks_may_go_on_as_a_pair():
     house.finish(send.attempt)
 
 
+def test_an_answer_that_ends_before_its_prefill_was_told_of_leaves_no_leg():
+    house = Splitting("p", "d")
+    leg, decode = house.split()
+    house.dispatcher.headers_received(decode, 200, house.now)
+    house.dispatcher.progress(decode, 1, house.now)
+    (drop,) = house.dispatcher.attempt_ended(decode, house.now)
+    assert drop.attempt is leg
+    house.check_all_is_over()
+
+
+def test_a_policy_that_splits_where_no_kv_can_move_is_not_followed():
+    house, errors = Splitting("p", "d"), []
+    house.policy_failed = errors.append
+    house.fleet.replicas["d"].transfer = None
+    leg, attempt = house.split()
+    assert leg is None
+    assert attempt.leg is Leg.WHOLE
+    assert "no KV can be brought to d" in str(errors[0])
+    house.finish(attempt)
+
+
 def test_a_long_prefill_is_no_stall_of_the_replica_that_waits_for_it():
-    house = House("p", "d")
+    house = Splitting("p", "d")
     leg, decode = house.split()
     until_s = house.now + 25.0
     while house.now < until_s:
@@ -244,7 +237,7 @@ def test_a_long_prefill_is_no_stall_of_the_replica_that_waits_for_it():
     decodes=st.integers(1, 3),
 )
 def test_whatever_happens_in_whatever_order_nothing_is_left(events, prefills, decodes):
-    house = House(*(f"p{n}" for n in range(prefills)), *(f"d{n}" for n in range(decodes)))
+    house = Splitting(*(f"p{n}" for n in range(prefills)), *(f"d{n}" for n in range(decodes)))
     facts = RequestFacts(model="m", streamed=True, prompt_tokens=TOKENS)
     request = Request("q", facts, house.now)
     house.dispatcher.request_arrived(request, house.now)
@@ -280,6 +273,6 @@ def befall(house, request, event, leg, attempt):
         dispatcher.prefilled(leg, now)
     elif event == "unusable" and leg is not None:
         dispatcher.prefill_unusable(leg, now)
-    elif event == "begin" and leg is None and request.attempt is not None:
+    elif event == "begin" and request.attempt is not None:
         dispatcher.headers_received(request.attempt, 200, now)
         dispatcher.progress(request.attempt, 1, now)
