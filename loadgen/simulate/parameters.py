@@ -171,6 +171,8 @@ def fleets_of(given: Given, settings: Settings) -> list[Settings]:
         raise click.UsageError(message)
     if not given["find_capacity"]:
         raise click.UsageError("--find-ratio goes with --find-capacity")
+    if given["plot"] is not None:
+        raise click.UsageError("--plot does not go with --find-ratio: it draws one fleet")
     whole = settings.replicas
     if len(whole) < 2:
         raise click.UsageError("--find-ratio needs at least two replicas")

@@ -4,7 +4,7 @@
 
     replicas:                 # together as many as there are replicas; left out: all equal
       - {count: 4}
-      - {count: 4, speed: 0.5, profile: 8b-a100}
+      - {count: 4, speed: 0.5, profile: 8b-a100}   # or with role: prefill, role: decode
     faults:                   # seconds of the simulation, whatever the rate
       - {do: die, replica: 2, at_s: 60}
       - {do: return, replica: 2, at_s: 120}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from loadgen.engine.links import Links
+from policies.transfer import LATENCY_S
 
 if TYPE_CHECKING:
     from loadgen.engine.links import Flow
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from loadgen.simulate.agenda import Agenda
     from loadgen.simulate.station import Station
     from router.core.request import Attempt
-
-LATENCY_S = 0.002
-"""What two sides need to agree before the first byte comes."""
 
 
 @dataclass(slots=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9._:/@\[\]%-]{1,128}")
 _FIELD = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SLO_CLASS = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_FORWARD = re.compile(r"/[\x21-\x7e]*")
+_PATH = re.compile(r"/[\x21-\x7e]*")
 
 
 def check_config(config: Config) -> None:
@@ -99,7 +99,7 @@ def _check_replicas(config: Config) -> None:
             raise ConfigError(f"{name!r} is the name of {seen[name]} already{hint}", path=path)
         seen[name] = path
         _check_word(replica.engine, NAMES, f"{path}.engine")
-        if replica.health_path and not _FORWARD.fullmatch(replica.health_path):
+        if replica.health_path and not _PATH.fullmatch(replica.health_path):
             msg = "must be a path of an HTTP request: /, then visible ASCII characters"
             raise ConfigError(msg, path=f"{path}.health_path")
         if replica.kv_events:
@@ -161,7 +161,7 @@ def _check_aliases(config: Config) -> None:
 def _check_forward_paths(config: Config) -> None:
     for index, text in enumerate(config.forward_paths):
         path = f"$.forward_paths[{index}]"
-        if not _FORWARD.fullmatch(text) or {"?", "#", "%", "\\"} & set(text):
+        if not _PATH.fullmatch(text) or {"?", "#", "%", "\\"} & set(text):
             msg = f"{text!r} is no path: it starts with / and holds no query and no % escape"
             raise ConfigError(msg, path=path)
         if "*" in text.removesuffix("/*") or text == "/*":

@@ -42,7 +42,7 @@ class HotPrompt:
     block_tokens: int
     uses: float = 0.0
     """Prompts that parted here, older ones counted less."""
-    sample: tuple[str, bytes] | None = None
+    sample: tuple[bytes, bytes] | None = None
     """Path and body of the shortest request seen that begins so."""
     sample_tokens: int = 0
 
@@ -73,7 +73,7 @@ class HotPrompts:
     def __len__(self) -> int:
         return len(self._places)
 
-    def saw(self, facts: RequestFacts, path: str, body: bytes) -> None:
+    def saw(self, facts: RequestFacts, path: bytes, body: bytes) -> None:
         """A request was routed.
 
         Args:
@@ -114,7 +114,7 @@ class HotPrompts:
         found.sort(key=_heat, reverse=True)
         return found[: self.most]
 
-    def _take_sample(self, place: HotPrompt, tokens: int, path: str, body: bytes) -> None:
+    def _take_sample(self, place: HotPrompt, tokens: int, path: bytes, body: bytes) -> None:
         before = len(place.sample[1]) if place.sample is not None else 0
         place.sample, place.sample_tokens = (path, body), tokens
         self.sample_bytes += len(body) - before

@@ -73,11 +73,13 @@ class WarmUp:
                 computed += prompt.tokens
                 sent = self._index.sent(name, keys, prompt.block_tokens)
                 self._index.ended(name, sent, keys, prompt.block_tokens)
-        log.info("%s: computed %d tokens that many prompts begin with", replica.name, computed)
+        if computed:
+            log.info("%s: computed %d tokens that many prompts begin with", replica.name, computed)
 
 
-async def _compute(client: ReplicaClient, path: str, body: bytes) -> str | None:
+async def _compute(client: ReplicaClient, target: bytes, body: bytes) -> str | None:
     """Have a prompt computed; returns why it was not."""
+    path = target.decode("ascii")
     try:
         answer = await client.post(path, one_token(body), TIMEOUT_S)
     except LookFailedError as failure:

@@ -104,7 +104,7 @@ class Exchange:
         request = self._request = Request(request_id, facts, now, self)
         plane.perform(plane.dispatcher.request_arrived(request, now))
         if facts.cached and self._known.path in WARM_UP_PATHS:
-            plane.hot.saw(facts, self._known.path.decode("ascii"), body)
+            plane.hot.saw(facts, self._known.path, body)
 
     def client_gone(self) -> None:
         """The client left."""

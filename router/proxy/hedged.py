@@ -123,6 +123,7 @@ class Try:
     def begin(self, head: ResponseHead, length: int | None) -> Relay | None:
         """Hand the answer over to the exchange."""
         self._begun = True
+        self._waiting = None  # a cycle would have to wait for the collector
         return self._exchange.begin(self, head, length)
 
     def response_ended(self) -> None:

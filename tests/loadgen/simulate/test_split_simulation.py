@@ -19,8 +19,8 @@ from loadgen.simulate.simulation import Simulation
 from loadgen.simulate.workload import plan
 from policies.base import Choice, Role
 from policies.slo import Slo
+from policies.transfer import LATENCY_S
 
-LATENCY_S = 0.002
 BYTES_PER_S = 25_000.0
 
 
@@ -175,6 +175,10 @@ def test_the_best_ratio_is_found_among_all_and_told(tmp_path):
         (
             ("--find-ratio", "--find-capacity", "--prefill", "1", "--decode", "1"),
             "splits the fleet of --replicas itself",
+        ),
+        (
+            ("--find-ratio", "--find-capacity", "--plot", "f.png"),
+            "--plot does not go with --find-ratio",
         ),
     ],
 )

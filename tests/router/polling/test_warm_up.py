@@ -28,7 +28,7 @@ class Warming:
             prefix = tuple(range(stem * 100, stem * 100 + 9))
             cached = {"other": 8 * BLOCK}
             facts = RequestFacts(prefix=prefix, prefix_block_tokens=BLOCK, cached=cached)
-            hot.saw(facts, PATH, body)
+            hot.saw(facts, PATH.encode(), body)
         self.warm_up = WarmUp(hot, self.index)
         fleet = FleetState()
         self.replica = fleet.add("r", url)
