@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PATHS: Final = frozenset({b"/v1/chat/completions", b"/v1/completions"})
 """Where such requests can be posted."""
@@ -26,7 +29,13 @@ def one_token(body: bytes) -> bytes:
     Raises:
         msgspec.DecodeError: The body is no JSON object.
     """
-    fields: dict[str, object] = dict(_FIELDS.decode(body))
+    return msgspec.json.encode(one_token_fields(_FIELDS.decode(body)))
+
+
+def one_token_fields(fields: Mapping[str, object]) -> dict[str, object]:
+    """As :func:`one_token`, of a body's fields."""
+    kept = dict(fields)
     for name in _DROPPED:
-        fields.pop(name, None)
-    return msgspec.json.encode(fields | {"max_tokens": 1})
+        kept.pop(name, None)
+    kept["max_tokens"] = 1
+    return kept
