@@ -15,6 +15,7 @@ from loadgen.replica.faults import Change
 from loadgen.replica.flavours.names import FLAVOURS
 from loadgen.replica.gate import FAULTS_PATH, gate
 from loadgen.replica.keys import FLAVOUR, REPLICA
+from loadgen.replica.kv.paths import routes as kv_routes
 from loadgen.replica.openai import chat_completions, completions, json_response
 from loadgen.replica.refusal import Refusal
 from loadgen.replica.scrape import Scrape
@@ -45,6 +46,7 @@ def make_app(replica: SimulatedReplica) -> web.Application:
             web.post(FAULTS_PATH, _set_faults),
             web.delete(FAULTS_PATH, _clear_faults),
             *flavour.routes(),
+            *kv_routes(),
         ]
     )
     return app

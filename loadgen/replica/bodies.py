@@ -38,6 +38,11 @@ class Sampling(msgspec.Struct, kw_only=True):
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None
     cache_salt: str | None = None
+    kv_transfer_params: dict[str, object] | None = None
+    disaggregated_params: dict[str, object] | None = None
+    bootstrap_host: str | None = None
+    bootstrap_port: int | None = None
+    bootstrap_room: int | None = None
 
     @property
     def most_tokens(self) -> int | None:
@@ -74,6 +79,9 @@ class ChatBody(Sampling, kw_only=True):
     """``POST /v1/chat/completions``."""
 
     messages: list[Message] | None = None
+    prompt_token_ids: list[int] | None = None
+    """What the messages became elsewhere, as TensorRT-LLM takes it."""
+
     max_completion_tokens: int | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None

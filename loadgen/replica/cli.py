@@ -10,8 +10,10 @@ import uvloop
 
 from loadgen.engine.profile import Profile, load_profile, profile_names
 from loadgen.replica.flavours.names import FLAVOURS
+from loadgen.replica.kv.dialects import DIALECTS
 from loadgen.replica.serving import serve
 from loadgen.replica.settings import ReplicaSettings
+from policies.base import Role
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -96,6 +98,32 @@ def _read_profile(_: click.Context, __: click.Parameter, value: str) -> Profile:
     show_default=True,
     help="Seconds that open requests may go on after SIGTERM; 0: they are broken off.",
 )
+@click.option(
+    "--role",
+    type=click.Choice([role.value for role in Role]),
+    default=Role.BOTH.value,
+    show_default=True,
+    help="What it is there for, where requests are split over two replicas.",
+)
+@click.option(
+    "--kv-dialect",
+    type=click.Choice(DIALECTS),
+    help="How KV moves between replicas; GET /kv shows what is kept.  [default: not at all]",
+)
+@click.option(
+    "--link-gbps",
+    type=_FACTOR,
+    default=400.0,
+    show_default=True,
+    help="How fast KV reaches it, in Gbit per virtual second.",
+)
+@click.option(
+    "--kv-lease",
+    type=_FACTOR,
+    default=30.0,
+    show_default=True,
+    help="Seconds that the KV of a prompt is kept when nobody comes for it.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the faults' chance.")
 def command(
     *,
@@ -113,6 +141,10 @@ def command(
     max_sequences: int | None,
     max_model_tokens: int | None,
     shutdown_timeout: float,
+    role: str,
+    kv_dialect: str | None,
+    link_gbps: float,
+    kv_lease: float,
     seed: int,
 ) -> None:
     """Run a simulated replica: an OpenAI-compatible server that behaves like an engine on GPUs.
@@ -120,6 +152,8 @@ def command(
     What it says is a function of the prompt alone, so that two replicas, or one that resumes a
     broken answer, say the same.
     """
+    if role != Role.BOTH.value and kv_dialect is None:
+        raise click.UsageError("--role needs --kv-dialect: how KV moves between replicas")
     settings = ReplicaSettings(
         profile=profile,
         engine=engine,
@@ -131,6 +165,10 @@ def command(
         max_batched_tokens=max_batched_tokens,
         max_sequences=max_sequences,
         max_model_tokens=max_model_tokens,
+        role=Role(role),
+        kv_dialect=kv_dialect or "",
+        link_gbps=link_gbps,
+        kv_lease_s=kv_lease,
         seed=seed,
     )
     _run(

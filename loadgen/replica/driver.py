@@ -23,6 +23,9 @@ class Listener(Protocol):
 
     finish_reason: str
 
+    def kv_room(self) -> None:
+        """The engine has room for its KV, which is to come from elsewhere."""
+
     def progress(self, generated: int) -> None:
         """There are ``generated`` tokens by now; only for those that stream."""
 
@@ -77,6 +80,17 @@ class EngineDriver:
         self._streaming.pop(sequence, None)
         self.engine.abort(sequence, self._now_s())
         self._statistics.finished_total["abort"] += 1
+        self._arm_soon()
+
+    def kv_arrived(self, sequence: Sequence) -> None:
+        """The KV of a decode leg has come; one that was dropped is left alone."""
+        if sequence in self._listeners:
+            self.engine.kv_arrived(sequence, self._now_s())
+            self._arm_soon()
+
+    def let_go(self, sequence: Sequence) -> None:
+        """Free what a prefill leg that is over has kept."""
+        self.engine.let_go(sequence, self._now_s())
         self._arm_soon()
 
     def refresh(self) -> None:
@@ -144,6 +158,8 @@ class EngineDriver:
                 self._statistics.first_token(sequence)
             elif event.kind is EventKind.FINISHED:
                 self._finish(sequence)
+            elif event.kind is EventKind.KV_ROOM and sequence in self._listeners:
+                self._listeners[sequence].kv_room()
         self._observe(first_tokens)
         if self._streaming:
             generated, streaming = self.engine.generated, self._streaming

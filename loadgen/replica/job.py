@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 from zlib import crc32
 
 from loadgen.engine import language_model
-from loadgen.engine.sequence import Sequence
+from loadgen.engine.sequence import Leg, Sequence
 from loadgen.replica.answer import Answer, Limits, compose
+from loadgen.replica.kv.dialects import WHOLE, Part
 from loadgen.replica.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -42,6 +44,11 @@ class Choice:
         self.sent = 0
         """Tokens delivered so far."""
 
+    def kv_room(self) -> None:
+        """There is room for its KV, which is to come from elsewhere."""
+        if not self.job.room.done():
+            self.job.room.set_result(None)
+
     def progress(self, generated: int) -> None:
         """There are ``generated`` tokens by now."""
         if generated > self.sent and self.job.sink is not None:
@@ -56,13 +63,17 @@ class Choice:
 class Job:
     """A request between its acceptance and its last token."""
 
-    def __init__(self, prompt: list[int], model: str) -> None:
+    def __init__(self, prompt: list[int], model: str, part: Part) -> None:
+        loop = asyncio.get_running_loop()
         self.prompt = prompt
+        self.part = part
+        self.room: asyncio.Future[None] = loop.create_future()
+        """Done when there is room for what comes from elsewhere."""
         self.model = model
         """As the client called it."""
         self.choices: list[Choice] = []
         self.sink: Sink | None = None
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.done: asyncio.Future[None] = loop.create_future()
         self._left = 0
 
     @property
@@ -104,7 +115,14 @@ class Job:
 
 
 def make_job(
-    prompt: list[int], limits: Limits, body: Sampling, *, model: str, language: str, block: int
+    prompt: list[int],
+    limits: Limits,
+    body: Sampling,
+    *,
+    model: str,
+    language: str,
+    block: int,
+    part: Part = WHOLE,
 ) -> Job:
     """Compose all answers to a request.
 
@@ -115,8 +133,11 @@ def make_job(
         model: The model's name in the answer.
         language: The model or adapter that speaks.
         block: Tokens that one prefix key stands for.
+        part: What part of the request this is.
     """
-    job = Job(prompt, model)
+    job = Job(prompt, model, part)
+    if part.leg is Leg.PREFILL:
+        limits = replace(limits, most=1, least=0)
     start = language_model.start(language)
     state, keys = language_model.read_blocks(start, prompt, block)
     full = len(keys) * block
@@ -127,7 +148,8 @@ def make_job(
         answer = compose(own, len(prompt), limits)
         last = keys[-1] if keys else start
         more = language_model.read_blocks(last, prompt[full:] + answer.tokens, block)[1]
-        sequence = Sequence(len(prompt), len(answer.tokens), [key ^ salt for key in (*keys, *more)])
+        salted = [key ^ salt for key in (*keys, *more)]
+        sequence = Sequence(len(prompt), len(answer.tokens), salted, part.leg)
         job.choices.append(Choice(job, index, answer, sequence))
     return job
 

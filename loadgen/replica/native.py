@@ -40,6 +40,9 @@ class SglangBody(msgspec.Struct, kw_only=True):
     sampling_params: SglangParameters | None = None
     stream: bool | None = None
     rid: str | None = None
+    bootstrap_host: str | None = None
+    bootstrap_port: int | None = None
+    bootstrap_room: int | None = None
 
 
 class TgiParameters(msgspec.Struct, kw_only=True):
@@ -71,6 +74,9 @@ async def sglang_generate(request: web.Request) -> web.StreamResponse:
         stop=wanted.stop,
         stop_token_ids=wanted.stop_token_ids,
         ignore_eos=wanted.ignore_eos,
+        bootstrap_host=body.bootstrap_host,
+        bootstrap_port=body.bootstrap_port,
+        bootstrap_room=body.bootstrap_room,
     )
     job = accept(replica, request, sampling, prompt, asked=wanted.max_new_tokens, default=128)
     return await respond(

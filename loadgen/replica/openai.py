@@ -15,6 +15,8 @@ from loadgen.replica.chunks import ChatChunks, ChunkOptions, CompletionChunks
 from loadgen.replica.gate import request_id
 from loadgen.replica.job import Job, limits_of, make_job
 from loadgen.replica.keys import FLAVOUR, REPLICA
+from loadgen.replica.kv.dialects import part_of
+from loadgen.replica.kv.legs import taking_part
 from loadgen.replica.refusal import Refusal
 from loadgen.replica.streams import TokenStream
 from loadgen.replica.wire import BodyWriter
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from loadgen.replica.chunks import Chunks
+    from loadgen.replica.kv.legs import TakingPart
     from loadgen.replica.simulated import SimulatedReplica
 
 
@@ -46,7 +49,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     body = decode(await request.read(), ChatBody)
     continues = bool(body.continue_final_message)
     generation_prompt = body.add_generation_prompt is not False
-    prompt = prompts.of_chat(
+    prompt = body.prompt_token_ids or prompts.of_chat(
         body.messages,
         add_generation_prompt=generation_prompt,
         continue_final_message=continues,
@@ -102,6 +105,7 @@ def accept(
         model=model,
         language=replica.language(model),
         block=replica.settings.profile.block_tokens,
+        part=part_of(replica.settings, body, request_id(request)),
     )
 
 
@@ -131,24 +135,32 @@ async def respond(
     created = int(datetime.now(tz=UTC).timestamp())
     replica.jobs.add(job)
     try:
-        if streams:
-            chunks = shape.chunks(job, response_id, created, options)
-            return await stream(request, replica, job, chunks, header_id)
-        job.start(replica.driver)
-        await job.done
-        response = json_response(shape.whole(job, response_id, created, options))
-        response.headers["X-Request-Id"] = header_id
-        return response
+        async with taking_part(replica, job) as leg:
+            if streams:
+                chunks = shape.chunks(job, response_id, created, options)
+                return await stream(request, replica, leg, chunks, header_id)
+            job.start(replica.driver)
+            await job.done
+            await leg.computed()
+            answer = shape.whole(job, response_id, created, options)
+            leg.tell(answer, own_url(request))
+            response = json_response(answer)
+            response.headers["X-Request-Id"] = header_id
+            return response
     finally:
         job.abort(replica.driver)
         replica.jobs.discard(job)
 
 
 async def stream(
-    request: web.Request, replica: SimulatedReplica, job: Job, chunks: Chunks, header_id: str
+    request: web.Request,
+    replica: SimulatedReplica,
+    leg: TakingPart,
+    chunks: Chunks,
+    header_id: str,
 ) -> web.StreamResponse:
     """Send the answer as server-sent events."""
-    flavour = request.app[FLAVOUR]
+    job, flavour = leg.job, request.app[FLAVOUR]
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Request-Id": header_id}
     )
@@ -163,11 +175,19 @@ async def stream(
         await writer.first_write
         await writer.open(request, response)
     await job.done
+    await leg.computed()
     if sink.cut_off:
         await asyncio.Event().wait()  # until the client has left, which cancels us
     sink.close()
     await response.write_eof()
     return response
+
+
+def own_url(request: web.Request) -> str:
+    """Where the replica is, as its client reached it."""
+    transport = request.transport
+    host, port, *_ = transport.get_extra_info("sockname") if transport is not None else ("", 0)
+    return f"http://{host}:{port}"
 
 
 def json_response(content: object, status: int = 200) -> web.Response:

@@ -59,6 +59,8 @@ async def served(
             replica.fail_all()
     finally:
         await runner.cleanup()
+        await replica.fetches.aclose()
+        replica.kept.close()
         replica.driver.close()
 
 

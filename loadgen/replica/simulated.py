@@ -10,6 +10,8 @@ from loadgen.engine.engine import Engine
 from loadgen.replica.clock import VirtualClock
 from loadgen.replica.driver import EngineDriver
 from loadgen.replica.faults import Change, CutFault, Faults
+from loadgen.replica.kv.fetch import Fetches
+from loadgen.replica.kv.store import KvStore
 from loadgen.replica.refusal import Refusal
 from loadgen.replica.statistics import Statistics
 
@@ -56,6 +58,15 @@ class SimulatedReplica:
         self.driver = EngineDriver(
             self.engine, VirtualClock(loop.time, settings.speed), self.statistics, loop
         )
+        self.kept = KvStore(self.driver, loop, settings.kv_lease_s)
+        """What others may fetch."""
+        self.fetches = Fetches(
+            self.driver,
+            loop,
+            settings.link_gbps * 1e9 / 8,
+            settings.profile.kv_bytes_per_token,
+        )
+        """What it fetches from others."""
         self.jobs: set[Job] = set()
         """Requests in the engine."""
         self.created = 1_700_000_000

@@ -11,6 +11,8 @@ from loadgen.replica.exposition import Page
 from loadgen.replica.flavours.base import add_own_metrics, openai_error
 from loadgen.replica.keys import REPLICA
 from loadgen.replica.native import sglang_generate
+from loadgen.replica.openai import own_url
+from policies.base import Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -155,10 +157,17 @@ async def _server_info(request: web.Request) -> web.Response:
             "model_path": replica.settings.model_names[0],
             "served_model_name": replica.settings.model_names[0],
             "version": VERSION,
+            "disaggregation_mode": _mode(replica),
+            "disaggregation_bootstrap_port": int(own_url(request).rpartition(":")[2]),
             "max_total_num_tokens": load["max_total_num_tokens"],
             "internal_states": [{"memory_usage": {"token_capacity": replica.engine.kv_tokens}}],
         }
     )
+
+
+def _mode(replica: SimulatedReplica) -> str:
+    role = replica.settings.role
+    return "null" if role is Role.BOTH else role.value
 
 
 async def _model_info(request: web.Request) -> web.Response:

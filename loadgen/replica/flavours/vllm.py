@@ -73,7 +73,8 @@ async def _load(_: web.Request) -> web.Response:
 
 def _gauges(page: Page, replica: SimulatedReplica) -> None:
     engine = replica.engine
-    waiting = len(engine.waiting)
+    deferred = len(engine.fetching)
+    waiting = len(engine.waiting) + deferred
     page.gauge(
         "vllm:num_requests_running",
         "Number of requests in model execution batches.",
@@ -85,7 +86,7 @@ def _gauges(page: Page, replica: SimulatedReplica) -> None:
         "gauge",
         "Number of requests waiting to be processed, by reason.",
         "reason",
-        {"capacity": waiting, "deferred": 0},
+        {"capacity": waiting - deferred, "deferred": deferred},
     )
     page.family(
         "vllm:engine_sleep_state",
