@@ -84,6 +84,9 @@ class RequestFacts(msgspec.Struct, frozen=True, gc=False):
     """Prompt tokens believed to be in the prefix cache of each replica, by its name; what is not
     listed has none."""
 
+    splits: bool = True
+    """Whether one replica may compute its prompt and another answer it."""
+
     waited_s: float = 0.0
     """How long ago the request arrived."""
 

@@ -77,21 +77,39 @@ class PrefillDecode(LeastEstimatedCompletion):
     def choose(self, request: RequestFacts, replicas: Sequence[ReplicaView], rng: Random) -> Choice:
         """Pick the replica, or the pair, of least cost; hold where another moment is better."""
         prefills, decodes, wholes = _sides(replicas)
-        if not prefills or not decodes or (wholes and self.split == "never"):
-            return super().choose(request, wholes or replicas, rng)
+        may_split = prefills and decodes and request.splits
+        if not may_split or (wholes and self.split == "never"):
+            return super().choose(request, wholes or _answerers(replicas), rng)
         if any(replica.forecast is None for replica in replicas):
             return self._without_forecast.choose(request, wholes or decodes, rng)
         if self.wait and request.waited_s > 0 and not self._has_room((*prefills, *wholes)):
             return Choice(decodes[0], "no_room", hold=True)
+        pairs = self._pairs(request, prefills, decodes)
+        if not wholes or self.split == "always":
+            return self._by_pair(request, pairs, decodes, [])
+        return self._pair_or_whole(request, pairs, decodes, wholes)
+
+    def _pairs(
+        self,
+        request: RequestFacts,
+        prefills: Sequence[ReplicaView],
+        decodes: Sequence[ReplicaView],
+    ) -> list[Pair]:
         prompts = [self._prompt(request, replica) for replica in prefills]
         answers = [self._answer(request, replica) for replica in decodes if _fits(request, replica)]
 
         def weigh(prompt: Prompt, answer: Answer) -> Pair:
             return self._pair(request, prompt, answer)
 
-        pairs = cheapest_pairs(prompts, answers, weigh, KEPT)
-        if not wholes or self.split == "always":
-            return self._by_pair(request, pairs, decodes, [])
+        return cheapest_pairs(prompts, answers, weigh, KEPT)
+
+    def _pair_or_whole(
+        self,
+        request: RequestFacts,
+        pairs: Sequence[Pair],
+        decodes: Sequence[ReplicaView],
+        wholes: Sequence[ReplicaView],
+    ) -> Choice:
         open_costs, _ = self._own_costs(request, wholes)
         costs = self._costs(request, wholes, open_costs, self._busy(wholes))
         costs.sort()
@@ -221,6 +239,11 @@ def _sides(
     if not decodes and not wholes:
         wholes = [replica for replica in replicas if replica.serves_whole]
     return prefills, decodes, wholes
+
+
+def _answerers(replicas: Sequence[ReplicaView]) -> Sequence[ReplicaView]:
+    """Those that are there to answer, if there are any."""
+    return [replica for replica in replicas if replica.role is not Role.PREFILL] or replicas
 
 
 def _fits(request: RequestFacts, replica: ReplicaView) -> bool:

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from policies import registry
+from policies.base import Role
 from router.addresses import parse_address
 from router.admin.server import AdminServer
 from router.core.decisions import Decisions
@@ -16,10 +17,17 @@ from router.core.fleet_health import FleetHealth
 from router.core.health import Health
 from router.kv_events.feed import KvEventFeed
 from router.listeners import Listeners, url_of
+from router.polling.introductions import Introductions
 from router.polling.poller import Poller
 from router.polling.warm_up import WarmUp
 from router.proxy.plane import DataPlane
-from router.settings import dispatcher_limits, health_settings, hold_limits
+from router.settings import (
+    chosen_policy,
+    dispatcher_limits,
+    health_settings,
+    hold_limits,
+    part_in_splits,
+)
 from router.telemetry.lag import LoopLag
 from router.telemetry.telemetry import Telemetry
 
@@ -46,12 +54,13 @@ class App:
     """
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
-        policy = registry.load(config.policy.name, config.policy.options)
+        chosen = chosen_policy(config)
+        policy = registry.load(chosen.name, chosen.options)
         self._config = config
         self._open = AsyncExitStack()
         self.now = loop.time
         self.started_s = loop.time()
-        self.policy_name = config.policy.name
+        self.policy_name = chosen.name
         self.telemetry = Telemetry(loop.time)
         self.fleet = FleetState(
             sample_lifetime_s=config.polling.sample_lifetime_s,
@@ -69,13 +78,17 @@ class App:
         self.plane = DataPlane(config, self.dispatcher, Random(), loop)
         self._listeners = Listeners(loop, self.plane.protocol)
         self.warm_up = WarmUp(self.plane.hot, self.dispatcher.prefix_index)
-        events = FleetEvents(self.dispatcher, self.plane, self.warm_up)
+        self._introductions = self._make_introductions()
+        events = FleetEvents(self.dispatcher, self.plane, self.warm_up, self._introductions)
         self._poller = Poller(config.polling, events)
         self.kv_events = KvEventFeed(self.dispatcher.prefix_index)
         self._admin = AdminServer(self)
         self._lag = LoopLag(loop, self.telemetry.loop_lag_s)
         for replica in config.replicas:
             joined = self.fleet.add(replica.full_name, replica.url)
+            joined.zone = replica.zone
+            if config.split.kv_dialect:
+                joined.take_part(part_in_splits(replica.for_role, config.split))
             self._poller.watch(joined, replica.engine, health_path=replica.health_path)
             if replica.kv_events:
                 self.kv_events.watch(joined, replica.kv_events)
@@ -96,6 +109,7 @@ class App:
             for listen in self._config.listen:
                 await self._listeners.open(parse_address(listen))
             opening.push_async_callback(self.warm_up.aclose)
+            opening.push_async_callback(self._introductions.aclose)
             opening.push_async_callback(self._poller.aclose)
             await self._poller.start()
             opening.push_async_callback(self.kv_events.aclose)
@@ -105,6 +119,16 @@ class App:
             self.plane.start()
             self._open = opening.pop_all()
         return self._listeners.urls, url_of(admin)
+
+    def _make_introductions(self) -> Introductions:
+        split, splits = self._config.split, self.plane.splits
+        roles = {replica.full_name: replica.for_role for replica in self._config.replicas}
+
+        def role_told(replica: Replica, role: Role) -> None:
+            if roles.get(replica.name) is Role.BOTH:  # nobody said otherwise
+                self.dispatcher.role_seen(replica, part_in_splits(role, split))
+
+        return Introductions(split.kv_dialect, splits.peers if splits else {}, role_told)
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new clients, let answers finish for up to ``grace_s``, close everything."""
@@ -127,10 +151,17 @@ class App:
 class FleetEvents:
     """What the poller sees goes to the dispatcher; what that asks for goes to the data plane."""
 
-    def __init__(self, dispatcher: Dispatcher, plane: DataPlane, warm_up: WarmUp) -> None:
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        plane: DataPlane,
+        warm_up: WarmUp,
+        introductions: Introductions,
+    ) -> None:
         self._dispatcher = dispatcher
         self._plane = plane
         self._warm_up = warm_up
+        self._introductions = introductions
 
     def look_began(self, replica: Replica) -> None:
         """The metrics of ``replica`` were asked for."""
@@ -152,6 +183,7 @@ class FleetEvents:
         )
         if was_down and healthy:
             self._warm_up.begin(replica)
+            self._introductions.begin(replica)
 
     def engine_seen(self, replica: Replica, engine: str) -> None:
         """It was found out which engine ``replica`` runs."""

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from policies.base import Role
+from policies.transfer import Transfer, token_s
+from router.config.structs import PolicyConfig
 from router.core.admission import HeadroomSettings
 from router.core.dispatcher import Limits
 from router.core.drain_rules import DrainSettings
 from router.core.gray import GraySettings
 from router.core.health import HealthSettings
 from router.core.hold import HoldLimits
+from router.core.replica import PartInSplits
 from router.core.retry import RetrySettings
 from router.core.slow_start import SlowStartSettings
 from router.core.stall import StallSettings
+from router.split.catalogue import DIALECTS
 
 if TYPE_CHECKING:
+    from router.config.splitting import SplitConfig
     from router.config.structs import Config
+
+SPLITS = "prefill_decode"
+"""The policy of a fleet that splits requests, unless another one was asked for."""
 
 
 def health_settings(config: Config) -> HealthSettings:
@@ -51,6 +60,22 @@ def dispatcher_limits(config: Config) -> Limits:
         headroom=HeadroomSettings(lose=config.headroom),
         hedge_after_s=config.retry.hedge_after_s,
     )
+
+
+def chosen_policy(config: Config) -> PolicyConfig:
+    """Who chooses the replica."""
+    if config.split.kv_dialect and config.policy.name == PolicyConfig().name:
+        return PolicyConfig(name=SPLITS, options=config.policy.options)
+    return config.policy
+
+
+def part_in_splits(role: Role, split: SplitConfig) -> PartInSplits:
+    """What a replica's role means for the core, in a fleet that splits requests."""
+    whole = role is Role.BOTH or DIALECTS[split.kv_dialect].serves_whole
+    transfer = None
+    if role is not Role.PREFILL:
+        transfer = Transfer(token_s(split.kv_bytes_per_token, split.link_gbps * 1e9 / 8))
+    return PartInSplits(role, serves_whole=whole, transfer=transfer)
 
 
 def hold_limits(config: Config) -> HoldLimits:

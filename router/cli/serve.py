@@ -12,12 +12,15 @@ import click
 import msgspec
 import uvloop
 
+from policies.base import Role
 from router.addresses import Address, AddressError, parse_address
 from router.app import App
 from router.config.loading import load_config
 from router.config.rules import check_config
 from router.config.structs import Config, ConfigError, PolicyConfig, ReplicaConfig
 from router.logs import set_up_logging
+from router.settings import SPLITS, chosen_policy
+from router.split.catalogue import DIALECTS
 
 SECOND_SIGNAL_STATUS = 1
 
@@ -28,6 +31,31 @@ GC_THRESHOLD = 50_000
 @click.command("serve")
 @click.option(
     "--replica", "replicas", multiple=True, metavar="URL", help="A replica; may be repeated."
+)
+@click.option(
+    "--prefill",
+    "prefills",
+    multiple=True,
+    metavar="URL",
+    help="A replica that computes prompts for others; may be repeated.",
+)
+@click.option(
+    "--decode",
+    "decodes",
+    multiple=True,
+    metavar="URL",
+    help="A replica that answers prompts computed elsewhere; may be repeated.",
+)
+@click.option(
+    "--kv-dialect",
+    type=click.Choice(list(DIALECTS)),
+    help="How KV moves between them; as split.kv_dialect in the configuration.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["auto", "always", "never"]),
+    help="Whether requests are split over two replicas: where that is expected to pay, wherever"
+    " possible, or only where no replica can serve them alone.  [default: auto]",
 )
 @click.option(
     "--config",
@@ -51,6 +79,10 @@ GC_THRESHOLD = 50_000
 def command(
     *,
     replicas: tuple[str, ...],
+    prefills: tuple[str, ...],
+    decodes: tuple[str, ...],
+    kv_dialect: str | None,
+    split: str | None,
     path: Path | None,
     policy: str | None,
     host: str | None,
@@ -68,13 +100,19 @@ def command(
     SIGTERM or Ctrl-C stops accepting and lets answers finish; a second one ends at once.
     """
     config = load_config(path) if path is not None else Config()
-    if replicas:
-        made = [ReplicaConfig(url=url) for url in replicas]
+    named = {Role.BOTH: replicas, Role.PREFILL: prefills, Role.DECODE: decodes}
+    made = [ReplicaConfig(url=url, role=role.value) for role, urls in named.items() for url in urls]
+    if made:
         config = msgspec.structs.replace(config, replicas=made)
+    if kv_dialect is not None:
+        moved = msgspec.structs.replace(config.split, kv_dialect=kv_dialect)
+        config = msgspec.structs.replace(config, split=moved)
     if policy is not None:
         same = policy == config.policy.name
         chosen = config.policy if same else PolicyConfig(name=policy)
         config = msgspec.structs.replace(config, policy=chosen)
+    if split is not None:
+        config = _with_split(config, split)
     if host is not None or port is not None:
         listen = _with_flags(config.listen[0] if config.listen else "", host, port)
         config = msgspec.structs.replace(config, listen=[listen])
@@ -83,9 +121,19 @@ def command(
         config = msgspec.structs.replace(config, admin=admin)
     check_config(config)
     if not config.replicas:
-        raise click.UsageError("no replica is named; give --replica URL or list some in --config")
+        msg = "no replica is named; give --replica URL, or --prefill and --decode, or --config FILE"
+        raise click.UsageError(msg)
     set_up_logging(config.log_level)
     return uvloop.run(_serve(config, grace_s))
+
+
+def _with_split(config: Config, split: str) -> Config:
+    """The policy with its option of that name."""
+    policy = chosen_policy(config)
+    if policy.name != SPLITS:
+        raise click.UsageError(f"--split needs --kv-dialect, and the policy {SPLITS}")
+    chosen = PolicyConfig(name=policy.name, options={**policy.options, "split": split})
+    return msgspec.structs.replace(config, policy=chosen)
 
 
 def _with_flags(listen: str, host: str | None, port: int | None) -> str:

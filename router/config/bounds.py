@@ -20,3 +20,4 @@ Times: TypeAlias = Annotated[float, msgspec.Meta(gt=1, le=1_000_000)]
 
 Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Port: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=65535)]

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import NODEFAULT
 from msgspec.inspect import Field, ListType, StructType, type_info
 
-from router.config import resilience, structs
+from router.config import resilience, splitting, structs
 from router.config.structs import Config
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def default_file() -> str:
 
 def field_docs() -> dict[str, dict[str, str]]:
     """Return the docstring of each field, by struct and field; a field without one is missing."""
-    trees = [ast.parse(inspect.getsource(module)) for module in (structs, resilience)]
+    trees = [ast.parse(inspect.getsource(module)) for module in (structs, resilience, splitting)]
     classes = [node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)]
     return {node.name: dict(_docs(node)) for node in classes}
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from policies.slo import SloError
 from router.addresses import Address, AddressError, parse_address
 from router.api.objectives import read_objective
-from router.config.structs import LOG_LEVELS, Config, ConfigError
+from router.config.split_rules import check_split
+from router.config.structs import LOG_LEVELS, ROLES, Config, ConfigError
 from router.engines.catalogue import NAMES
 from router.nearest import did_you_mean
 
@@ -29,6 +30,7 @@ def check_config(config: Config) -> None:
     """
     _check_addresses(config)
     _check_replicas(config)
+    check_split(config)
     _check_slo(config)
     _check_tenant_header(config.tenant_header)
     _check_aliases(config)
@@ -99,6 +101,7 @@ def _check_replicas(config: Config) -> None:
             raise ConfigError(f"{name!r} is the name of {seen[name]} already{hint}", path=path)
         seen[name] = path
         _check_word(replica.engine, NAMES, f"{path}.engine")
+        _check_word(replica.role, ROLES, f"{path}.role")
         if replica.health_path and not _PATH.fullmatch(replica.health_path):
             msg = "must be a path of an HTTP request: /, then visible ASCII characters"
             raise ConfigError(msg, path=f"{path}.health_path")

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import msgspec
 
+from policies.base import Role
 from router.addresses import Address, parse_replica_url
-from router.config.bounds import Count, Positive, Seconds, Span
+from router.config.bounds import Count, Port, Positive, Seconds, Span
 from router.config.resilience import GrayConfig, HealthConfig, RetryConfig, StallConfig
+from router.config.splitting import SplitConfig
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+ROLES = tuple(role.value for role in Role)
 
 
 class ConfigError(ValueError):
@@ -51,6 +54,24 @@ class ReplicaConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     """Where it publishes its KV cache events over ZMQ, as vLLM and SGLang can: tcp://host:port or
     ipc:///path. Left empty, what its cache holds is estimated."""
 
+    role: str = "both"
+    """What it is there for: prefill (prompts whose answers come from elsewhere), decode (answers to
+    prompts that were computed elsewhere), or both, and whole requests."""
+
+    zone: str = ""
+    """Where it stands; KV moves faster inside a zone. Left empty, all stand in one."""
+
+    bootstrap_port: Port = 8998
+    """Where it tells others how to fetch KV from it (kv_dialect sglang and mooncake)."""
+
+    kv_address: str = ""
+    """Where its KV connector listens, host:port (kv_dialect p2p)."""
+
+    @property
+    def for_role(self) -> Role:
+        """What it is there for."""
+        return Role(self.role)
+
     @property
     def address(self) -> Address:
         """Where it listens.
@@ -70,7 +91,8 @@ class PolicyConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fro
     """Who chooses the replica."""
 
     name: str = "least_estimated_completion"
-    """A name that `pointsman policies` lists, or package.module:Class."""
+    """A name that `pointsman policies` lists, or package.module:Class. In a fleet that splits
+    requests the default is prefill_decode."""
 
     options: dict[str, object] = {}
     """The policy's own options; `pointsman policies` lists them."""
@@ -196,6 +218,9 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
 
     replicas: list[ReplicaConfig] = []
     """The fleet."""
+
+    split: SplitConfig = SplitConfig()
+    """Requests of which one replica computes the prompt and another answers."""
 
     policy: PolicyConfig = PolicyConfig()
     """Who chooses the replica."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from router.core.actions import Action
     from router.core.decisions import Decisions
     from router.core.fleet import FleetState
-    from router.core.replica import Replica
+    from router.core.replica import PartInSplits, Replica
     from router.core.retry import Verdict
     from router.core.sample import Sample
 
@@ -340,6 +340,12 @@ class Dispatcher:
     def engine_seen(self, replica: Replica, engine: str) -> Actions:
         """It was found out which engine a replica runs."""
         self.fleet.engine_seen(replica, engine)
+        return ()
+
+    def role_seen(self, replica: Replica, part: PartInSplits) -> Actions:
+        """A replica told what it is there for, where requests are split."""
+        if replica.role is not part.role:
+            replica.take_part(part)
         return ()
 
     def models_seen(

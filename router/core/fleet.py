@@ -235,6 +235,8 @@ def _snapshot(replica: Replica, now: float) -> dict[str, object]:
         "in_flight": replica.in_flight,
         "in_flight_prompt_tokens": replica.in_flight_prompt_tokens,
         "in_flight_output_tokens": replica.in_flight_output_tokens,
+        "role": replica.role.value,
+        "zone": replica.zone,
         "dispatched_total": replica.dispatched_total,
         "failed_total": replica.failed_total,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from policies.base import Role
 from router.core.frozen import Gauges
@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from policies.forecast import Forecast
     from policies.transfer import Transfer
     from router.core.sample import Sample
+
+
+class PartInSplits(NamedTuple):
+    """What part a replica has in splitting requests."""
+
+    role: Role
+    serves_whole: bool = True
+    transfer: Transfer | None = None
 
 
 class Replica:
@@ -144,6 +152,10 @@ class Replica:
         if self.running is not None or self.waiting is not None:
             return None
         return "frozen" if self.gauges.frozen else "late"
+
+    def take_part(self, part: PartInSplits) -> None:
+        """It was told, or tells, what part it has in splitting requests."""
+        self.role, self.serves_whole, self.transfer = part
 
     def serves(self, model: str | None) -> bool:
         """Whether a request for ``model`` may go here; None means that none was named."""

@@ -54,6 +54,9 @@ class Splitting:
         self._judge.answered(leg, 200, now)
         if split is None or decode is None:
             return
+        if decode.reports:  # where both legs are sent at once, the first token may come sooner
+            request.split = None
+            return
         split.prefilled_s = now
         target = decode.replica
         if target.in_flight == 1:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from router.proxy.answers import Answer
     from router.proxy.exchange import Exchange
     from router.proxy.heads import KnownRequest, RequestHeads
+    from router.proxy.sides import MakeExchange
     from router.proxy.sides import Plane as ExchangePlane
 
 MAX_AHEAD_BYTES = 64 * 1024
@@ -38,7 +39,7 @@ class Plane(Protocol):
     stopping: bool
     sent_bytes_total: int
     request_heads: RequestHeads
-    exchange: type[Exchange]
+    exchange: MakeExchange
 
     def now(self) -> float:
         """The time, in monotonic seconds."""

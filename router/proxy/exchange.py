@@ -27,6 +27,7 @@ from router.proxy.usage import learn_usage
 
 if TYPE_CHECKING:
     from router.core.actions import Abort, Refuse
+    from router.core.replica import Replica
     from router.core.request import Attempt
     from router.http1.response import BodyKind, ResponseHead
     from router.proxy.continuing import ContinuableAnswer
@@ -169,12 +170,8 @@ class Exchange:
     def request_bytes(self, connection: UpstreamConnection) -> tuple[bytes, bytes]:
         """Head and body as they go to the replica; ``connection`` carries them."""
         self._upstream = connection
-        body, target, url = self._body, None, connection.replica.url
-        if self._answer is not None:
-            body, target = self._answer.request(connection.replica.engine)
-        address = self._client.address
-        head = forwarded_head(self._known, len(body), self._request_id, address, url, target=target)
-        return head, body
+        body, target = self.asked(connection.replica.engine)
+        return self.head(connection.replica, len(body), target), body
 
     def response_began(self, head: ResponseHead, length: int | None) -> Relay | None:
         """The final head came: from here on the answer is relayed, the way that is returned.
@@ -190,15 +187,15 @@ class Exchange:
             self._attempt = self._upstream = None
             plane.perform(actions)
             return None
+        if actions:
+            plane.perform(actions)
         if client.writing_blocked:
             self.pause()
         answer = self._answer
         if answer is not None:
             if answer.relayed:
                 return self._next_stream(answer, attempt, head)
-            if not answer.begin(attempt.replica.engine, head):
-                answer.close(FAILED)
-                answer = self._answer = None
+            answer = self._as_stream(answer, attempt, head)
         self._release_body()
         minor, way = known.head.minor, Relay
         if answer is not None:
@@ -243,6 +240,32 @@ class Exchange:
         self._at_boundary = at_boundary
         plane.perform(plane.dispatcher.attempt_failed(attempt, failure, plane.now()))
 
+    # -- what is sent ---------------------------------------------------------------------------
+
+    def asked(self, engine: str | None) -> tuple[bytes, bytes | None]:
+        """The body to send, and the target that takes the place of the client's, if one does.
+
+        Args:
+            engine: Of the replica that it goes to.
+        """
+        if self._answer is not None:
+            return self._answer.request(engine)
+        return self._body, None
+
+    def head(
+        self, replica: Replica, body_bytes: int, target: bytes | None, own_id: bytes | None = None
+    ) -> bytes:
+        """The head that goes with it, as :func:`forwarded_head`."""
+        return forwarded_head(
+            self._known,
+            body_bytes,
+            self._request_id,
+            self._client.address,
+            replica.url,
+            target=target,
+            own_id=own_id,
+        )
+
     # -- Listener of a stream that can go on elsewhere ----------------------------------------
 
     def stream_broke(self) -> None:
@@ -274,6 +297,15 @@ class Exchange:
             chunked=self._known.head.minor == 1,
         )
         return relay
+
+    def _as_stream(
+        self, answer: ContinuableAnswer, attempt: Attempt, head: ResponseHead
+    ) -> ContinuableAnswer | None:
+        """What lets an answer go on elsewhere; None: it cannot, and is relayed as any other."""
+        if not answer.begin(attempt.replica.engine, head):
+            answer.close(FAILED)
+            self._answer = None
+        return self._answer
 
     def _go_on(self, attempt: Attempt) -> bool:
         """Go on with an answer that broke; False: that needs no replica, or cannot be."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from router.http1.fields import HEAD_END
+from router.http1.fields import HEAD_END, without_field
 
 if TYPE_CHECKING:
     from router.http1.response import ResponseHead
@@ -19,6 +19,7 @@ def forwarded_head(
     replica_url: str,
     *,
     target: bytes | None = None,
+    own_id: bytes | None = None,
 ) -> bytes:
     """The client's head, with the fields that differ from request to request.
 
@@ -29,6 +30,7 @@ def forwarded_head(
         address: The client's IP address; empty when it has none.
         replica_url: Where it goes; the host for a client of HTTP/1.0 that named none.
         target: What is asked for in place of what the client asked for.
+        own_id: An id that takes the place of the client's.
     """
     head = known.head
     lines = known.wire
@@ -36,7 +38,9 @@ def forwarded_head(
         lines = b"%b %b%b" % (head.method, target, lines[lines.index(b" HTTP/1.1") :])
     if body_bytes or head.chunked or head.length is not None:
         lines = b"%b\r\nContent-Length: %d" % (lines, body_bytes)
-    if head.request_id is None:
+    if own_id is not None:
+        lines = b"%b\r\nX-Request-Id: %b" % (without_field(lines, b"x-request-id"), own_id)
+    elif head.request_id is None:
         lines = b"%b\r\nX-Request-Id: %b" % (lines, request_id)
     forwarded_for = address
     if head.forwarded_for:

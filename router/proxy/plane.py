@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -20,7 +21,10 @@ from router.proxy.exchange import Exchange
 from router.proxy.heads import MODELS_PATH, KnownRequest, RequestHeads
 from router.proxy.hedged import HedgedExchange
 from router.proxy.pool import UpstreamPool
+from router.proxy.split import SplitExchange
+from router.proxy.splits import make_splits
 from router.proxy.understanding import Understanding
+from router.split.catalogue import DIALECTS
 from router.telemetry.status import Traffic
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
     from router.config.structs import Config
     from router.core.dispatcher import Dispatcher
     from router.core.request import Request
+    from router.proxy.sides import MakeExchange
 
 SWEEP_S = 0.25
 """How often deadlines are looked at."""
@@ -81,6 +86,7 @@ class DataPlane:
         self.understanding = Understanding(
             reading=Reading(prefixes=prefixes, bytes_per_token=dispatcher.estimator.token_ratio.of),
             objectives=objectives,
+            split_paths=DIALECTS[split].paths if (split := config.split.kv_dialect) else None,
             isolated=config.isolate_tenants,
         )
         self.request_heads = RequestHeads(
@@ -94,8 +100,16 @@ class DataPlane:
         self._drained = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._max_connections = config.limits.max_connections
-        self.exchange = HedgedExchange if config.retry.hedge_after_s else Exchange
-        """What serves a request."""
+        self.splits = make_splits(config, rng)
+        """How requests are split; None: nothing is."""
+        self.exchange = self._exchanges(hedged=config.retry.hedge_after_s > 0)
+        """Makes what serves a request."""
+
+    def _exchanges(self, *, hedged: bool) -> MakeExchange:
+        """Each way costs those that do not take it nothing."""
+        if self.splits is not None:
+            return partial(SplitExchange, splits=self.splits)
+        return HedgedExchange if hedged else Exchange
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -157,7 +171,7 @@ class DataPlane:
         """Do what the dispatcher asks."""
         for action in actions:
             if isinstance(action, Send):
-                _exchange(action.attempt.request).send(action.attempt, continues=action.continues)
+                self._send(action)
             elif isinstance(action, Hedge):
                 cast("HedgedExchange", _exchange(action.attempt.request)).hedge(action.attempt)
             elif isinstance(action, Refuse):
@@ -166,6 +180,18 @@ class DataPlane:
                 _exchange(action.attempt.request).cancel(action.attempt)
             else:
                 self._abort(action)
+
+    def _send(self, action: Send) -> None:
+        exchange, attempt, prefill = (
+            _exchange(action.attempt.request),
+            action.attempt,
+            action.prefill,
+        )
+        if prefill is None:
+            exchange.send(attempt, continues=action.continues)
+        else:
+            split = cast("SplitExchange", exchange)  # nothing is split where there is no other
+            split.send_split(attempt, prefill, continues=action.continues)
 
     def _abort(self, action: Abort) -> None:
         _exchange(action.request).abort(action)

@@ -22,7 +22,7 @@ from router.api.routes import BodyFormat
 from router.proxy.terms import MalformedFieldError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from router.core.fleet import FleetState
     from router.proxy.heads import KnownRequest
@@ -40,6 +40,9 @@ class Understanding(msgspec.Struct, frozen=True):
 
     objectives: Objectives = NO_OBJECTIVES
     """How soon answers are wanted."""
+
+    split_paths: Collection[bytes] | None = None
+    """Where requests are posted that may be split; None: nobody asks."""
 
     isolated: bool = True
     """Whether tenants share no prefix caches: one could tell by the time what another asked."""
@@ -87,6 +90,9 @@ def understand(
         force_setattr(facts, "deadline_s", deadline_s)
     if tenant is not None:
         force_setattr(facts, "tenant", tenant)
+    splits = how.split_paths
+    if splits is not None and (known.path not in splits or facts.choices > 1):
+        force_setattr(facts, "splits", False)
     return facts, body
 
 

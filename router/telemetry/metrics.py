@@ -17,6 +17,7 @@ from router.telemetry.continuation_metrics import continuation_metrics
 from router.telemetry.estimation_metrics import estimation_metrics
 from router.telemetry.fleet_metrics import fleet_metrics
 from router.telemetry.pieces import counters, gauges, histograms
+from router.telemetry.split_metrics import split_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,6 +62,8 @@ class Metrics:
         yield from fleet_metrics(status.fleet, status.now())
         yield from _dispatcher_metrics(status.dispatcher)
         yield from _retry_metrics(status.dispatcher)
+        replicas = list(status.fleet.replicas.values())
+        yield from split_metrics(status.dispatcher.counters, replicas)
         yield from estimation_metrics(status.dispatcher)
         yield from admission_metrics(status.dispatcher, status.now())
         yield from _request_metrics(status.telemetry)

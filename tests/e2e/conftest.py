@@ -1,8 +1,8 @@
 """One router process a test module, raw replicas behind it, and an empty house after each test.
 
-A module may set ``CONFIG`` (configuration of the router as plain data) and ``REPLICAS`` (names of
-the models of each replica). The replicas live in the module's event loop, so its tests must too:
-``pytestmark = e2e("name")``.
+A module may set ``CONFIG`` (configuration of the router as plain data), ``REPLICAS`` (names of
+the models of each replica) and ``ROLES`` (what each is there for). The replicas live in the
+module's event loop, so its tests must too: ``pytestmark = e2e("name")``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ async def module_replicas(request):
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def module_router(request, module_replicas, tmp_path_factory):
+    roles = getattr(request.module, "ROLES", ["both"] * len(module_replicas))
     config = {
-        "replicas": [{"url": replica.url, "engine": "generic"} for replica in module_replicas],
+        "replicas": [
+            {"url": replica.url, "engine": "generic", "role": role}
+            for replica, role in zip(module_replicas, roles, strict=True)
+        ],
         "policy": {"name": "round_robin"},
     }
     config |= getattr(request.module, "CONFIG", {})

@@ -2,14 +2,14 @@ import msgspec
 import pytest
 import yaml
 
-from router.config import resilience, structs
+from router.config import resilience, splitting, structs
 from router.config.defaultfile import WIDTH, default_file, field_docs
 from router.config.loading import parse_config
 from router.config.structs import Config, ReplicaConfig
 
 STRUCTS = [
     value
-    for module in (structs, resilience)
+    for module in (structs, resilience, splitting)
     for value in vars(module).values()
     if isinstance(value, type) and issubclass(value, msgspec.Struct)
 ]

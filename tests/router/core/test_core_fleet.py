@@ -167,6 +167,8 @@ def test_the_snapshot_is_plain_data_about_each_replica():
         "in_flight": 2,
         "in_flight_prompt_tokens": 50,
         "in_flight_output_tokens": 9,
+        "role": "both",
+        "zone": "",
         "dispatched_total": 12,
         "failed_total": 1,
     }

@@ -12,6 +12,7 @@ from policies.transfer import Transfer
 from router.core.actions import Abort, Cancel, Refuse, Send
 from router.core.dispatcher import Limits
 from router.core.hold import HoldLimits
+from router.core.replica import PartInSplits
 from router.core.request import Failure, Leg, Request, State
 
 TOKENS = 8000
@@ -80,6 +81,31 @@ def test_both_replicas_are_charged_and_both_are_freed(streamed):
     house.finish(decode)
     assert house.ended == [(State.DONE, "d")]
     assert house.dispatcher.counters.split == 1
+
+
+def test_a_first_token_may_come_before_its_prefill_is_told_of():
+    house = Splitting("p", "d")
+    leg, decode = house.split()
+    house.now += 1.0
+    assert list(house.dispatcher.headers_received(decode, 200, house.now)) == []
+    house.dispatcher.progress(decode, 1, house.now)
+    house.prefill(leg)
+    assert decode.replica.transfer.pending_tokens == 0
+    assert leg.replica.in_flight == 0
+    house.dispatcher.attempt_ended(decode, house.now)
+    house.check_all_is_over()
+
+
+def test_a_replica_tells_its_role_and_may_do_so_again():
+    house = Splitting("a", "d")
+    replica = house.fleet.replicas["a"]
+    transfer = Transfer(TOKEN_S)
+    house.dispatcher.role_seen(replica, PartInSplits(Role.BOTH, transfer=transfer))
+    house.dispatcher.role_seen(replica, PartInSplits(Role.BOTH, transfer=Transfer(2 * TOKEN_S)))
+    assert (replica.role, replica.serves_whole) == (Role.BOTH, True)
+    assert replica.transfer is transfer  # with all that was learned
+    house.dispatcher.role_seen(replica, PartInSplits(Role.PREFILL, serves_whole=False))
+    assert (replica.role, replica.serves_whole, replica.transfer) == (Role.PREFILL, False, None)
 
 
 def test_what_a_transfer_takes_is_learned_of_those_that_had_the_link_alone():
