@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint types contracts unit curl bench demo study soak chaos clean
+.PHONY: help install test lint types contracts unit curl bench demo study soak chaos chaos-split clean
 
 help: ## what can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## install pointsman and its tools into .venv
 
@@ -44,6 +44,9 @@ bench: $(STAMP) ## speed as ratios to peers measured in the same run
 
 soak: $(STAMP) ## the long tests: thousands of streams, memory, leaks
 	$(BIN)/pytest -m soak
+
+chaos-split: $(STAMP) ## 200 split requests of which a replica is killed (a quarter of an hour)
+	CHAOS_SPLIT_RUNS=40 $(BIN)/pytest -n 0 -m chaos tests/chaos/test_chaos_split.py
 
 chaos: $(STAMP) ## replicas killed, stopped and broken under load; writes out/chaos/report.md
 	$(BIN)/pytest -n 0 -m chaos

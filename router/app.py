@@ -88,7 +88,8 @@ class App:
             joined = self.fleet.add(replica.full_name, replica.url)
             joined.zone = replica.zone
             if config.split.kv_dialect:
-                joined.take_part(part_in_splits(replica.for_role, config.split))
+                part = part_in_splits(replica.for_role, config.split)
+                self.fleet.role_seen(joined, part)
             self._poller.watch(joined, replica.engine, health_path=replica.health_path)
             if replica.kv_events:
                 self.kv_events.watch(joined, replica.kv_events)

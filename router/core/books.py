@@ -170,8 +170,9 @@ class Books:
         self.counters.attempts += 1
         health = self._fleet.health
         if health.limited:
-            candidates = self._fleet.candidates(facts.model)
-            health.dispatched(replica, candidates, facts.prompt_tokens, now)
+            sides = self._fleet.sides(self._fleet.candidates(facts.model))
+            side = next((side for side in sides if replica in side), sides[0] if sides else ())
+            health.dispatched(replica, side, facts.prompt_tokens, now)
         if not replica.in_flight:
             replica.silence.woken(now)
         replica.in_flight += 1

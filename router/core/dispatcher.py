@@ -344,8 +344,7 @@ class Dispatcher:
 
     def role_seen(self, replica: Replica, part: PartInSplits) -> Actions:
         """A replica told what it is there for, where requests are split."""
-        if replica.role is not part.role:
-            replica.take_part(part)
+        self.fleet.role_seen(replica, part)
         return ()
 
     def models_seen(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
+from policies.base import Role
 from router.core.fleet_health import FleetHealth
 from router.core.health import HealthSettings
 from router.core.pace_meter import PaceMeter
-from router.core.replica import Replica
+from router.core.replica import PartInSplits, Replica
 from router.core.stall import Silence
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class FleetState:
         self._serving_any: Sequence[Replica] | None = None
         self._models: frozenset[str] | None = None
         self._uniform: bool | None = None
+        self._needs_pairs: bool | None = None
 
     def add(self, name: str, url: str, *, cold: bool = False) -> Replica:
         """Let a replica join; it becomes ready once health and models were seen.
@@ -78,9 +80,16 @@ class FleetState:
         if found is None:
             if model is not None and model not in self.models():
                 return self._indifferent()
-            found = tuple(self.health.in_service(self.serving(model)))
+            found = tuple(self._in_service(self.serving(model)))
             self._candidates[model] = found
         return found
+
+    def _in_service(self, serving: Sequence[Replica]) -> Sequence[Replica]:
+        """As of the fleet's health; where it takes two, each side has its own least number."""
+        if not self.needs_pairs():
+            return self.health.in_service(serving)
+        found = [r for side in self.sides(serving) for r in self.health.in_service(side)]
+        return [replica for replica in serving if replica in found]
 
     def serving(self, model: str | None) -> Sequence[Replica]:
         """All replicas that serve ``model``, whatever their health."""
@@ -116,6 +125,25 @@ class FleetState:
         if self._uniform is None:
             self._uniform = len({r.models for r in self.replicas.values() if r.ready}) <= 1
         return self._uniform
+
+    def needs_pairs(self) -> bool:
+        """Whether some replicas serve no request alone; remembered as :meth:`uniform` is."""
+        if self._needs_pairs is None:
+            self._needs_pairs = not all(r.serves_whole for r in self.replicas.values())
+        return self._needs_pairs
+
+    def sides(self, replicas: Sequence[Replica]) -> Sequence[Sequence[Replica]]:
+        """Those of ``replicas`` that can stand in for each other: all, unless it takes two."""
+        if not self.needs_pairs():
+            return (replicas,)
+        by_role = ([r for r in replicas if r.role is role] for role in Role)
+        return [side for side in by_role if side]
+
+    def role_seen(self, replica: Replica, part: PartInSplits) -> None:
+        """A replica has this part in splitting requests; what was learned of it stays."""
+        if replica.role is not part.role or replica.transfer is None:
+            replica.take_part(part)
+            self._needs_pairs = None
 
     def any_ready(self) -> bool:
         """Whether at least one replica is ready and not being drained."""
@@ -183,7 +211,7 @@ class FleetState:
     def forget(self) -> None:
         """Something changed: who may be given what is found out anew."""
         self._candidates.clear()
-        self._serving_any = self._models = self._uniform = None
+        self._serving_any = self._models = self._uniform = self._needs_pairs = None
 
     def expire_samples(self, now: float) -> list[Replica]:
         """Stop believing samples that are too old; returns the replicas that have such."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from policies.base import Choice
+    from policies.base import Choice, RequestFacts
     from router.core.chooser import Chooser
     from router.core.fleet import FleetState
     from router.core.replica import Replica
@@ -50,18 +50,43 @@ class Placement:
             serving = _untried(request, fleet.serving(facts.model))
             probe = fleet.health.probe(serving, facts.prompt_tokens, now)
             if probe is not None:
-                return self._chooser.direct(request, probe, "probe", now)
+                if probe.serves_whole:
+                    return self._chooser.direct(request, probe, "probe", now)
+                # It proves itself as one of a pair.
+                candidates = [probe, *(c for c in candidates if c.role is not probe.role)]
         if backlog:
             candidates = [c for c in candidates if c.in_flight_prefills < BACKLOG_PREFILLS]
         if not candidates:
             return None
-        offered = fleet.health.offered(candidates, now, again=again)
-        return self._chooser.ask(request, offered, now) if offered else None
+        offered = self._offered(candidates, now, again=again)
+        return self._chooser.ask(request, offered, now) if self._serve(offered, facts) else None
 
     def others(self, request: Request, now: float) -> bool:
         """Whether there is a replica that a request could be sent to again."""
         untried = _untried(request, self._fleet.candidates(request.facts.model))
-        return bool(untried and self._fleet.health.offered(untried, now, again=True))
+        if not untried:
+            return False
+        offered = self._offered(untried, now, again=True)
+        return self._serve(offered, request.facts)
+
+    def _offered(
+        self, candidates: Sequence[Replica], now: float, *, again: bool
+    ) -> Sequence[Replica]:
+        """Those that may get a request now; each side for itself, where it takes two."""
+        health = self._fleet.health
+        sides = self._fleet.sides(candidates)
+        if len(sides) == 1:
+            return health.offered(sides[0], now, again=again)
+        return [r for side in sides for r in health.offered(side, now, again=again)]
+
+    def _serve(self, offered: Sequence[Replica], facts: RequestFacts) -> bool:
+        """Whether one of them serves the request alone, or two of them between them."""
+        if not offered or not self._fleet.needs_pairs() or not facts.splits:
+            return bool(offered)
+        if any(replica.serves_whole for replica in offered):
+            return True
+        roles = {replica.role for replica in offered}
+        return len(roles) > 1
 
     def soonest_s(self, request: Request, now: float) -> float | None:
         """How long until somebody may serve the request; None: nobody knows."""

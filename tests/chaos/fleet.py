@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from loadgen.trial.processes import ChildProcess, Processes
     from tests.chaos.saboteur import Saboteur
 
@@ -42,15 +44,19 @@ class ChaosReplica:
         name: What to call it in errors.
         processes: Who starts it.
         size: How large it is.
+        more: Further arguments of its command.
     """
 
-    def __init__(self, name: str, processes: Processes, size: Size) -> None:
+    def __init__(
+        self, name: str, processes: Processes, size: Size, more: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.url = ""
         self.saboteur: Saboteur | None = None
         """Between the router and it, where a scenario wants that."""
         self._processes = processes
         self._size = size
+        self._more = list(more)
         self._child: ChildProcess | None = None
         self._stopped = False
 
@@ -67,9 +73,9 @@ class ChaosReplica:
     async def start(self, *, load_s: float = 0.0) -> None:
         """Start it, at the port that it had before, with nothing in its cache."""
         port = self.url.rpartition(":")[2] or "0"
-        arguments = ["replica", "--port", port, "--engine", "vllm", "--model", MODEL]
+        arguments = ["replica", "--port", port, "--model", MODEL]
         arguments += ["--max-sequences", str(self._size.slots)]
-        arguments += ["--speed", str(self._size.speed), "--load-time", str(load_s)]
+        arguments += ["--speed", str(self._size.speed), "--load-time", str(load_s), *self._more]
         self._child = await self._processes.start(self.name, arguments)
         self.url = "http://" + await self._child.told("http://")
 

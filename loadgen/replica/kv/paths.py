@@ -32,6 +32,7 @@ async def _shown(request: web.Request) -> web.Response:
         {
             "kept": [shown._asdict() for shown in replica.kept.shown()],
             "pinned": len(replica.engine.pinned),
+            "running": len(replica.engine.running),
             "fetching": len(replica.engine.fetching),
             "expired_total": replica.kept.expired_total,
         }

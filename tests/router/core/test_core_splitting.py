@@ -302,3 +302,87 @@ def befall(house, request, event, leg, attempt):
     elif event == "begin" and request.attempt is not None:
         dispatcher.headers_received(request.attempt, 200, now)
         dispatcher.progress(request.attempt, 1, now)
+
+
+class Halves(Splitting):
+    """Replicas of an engine that serves nothing alone."""
+
+    def joined(self, replica):
+        super().joined(replica)
+        replica.serves_whole = False
+
+
+def arrive(house, **facts):
+    request = Request("q", RequestFacts(model="m", prompt_tokens=TOKENS, **facts), house.now)
+    return request, list(house.dispatcher.request_arrived(request, house.now))
+
+
+def test_half_a_pair_serves_nobody_and_the_request_waits_for_the_other_half():
+    house = Halves("p", "d")
+    house.down("p")
+    request, actions = arrive(house)
+    assert actions == []
+    assert request.state is State.HELD
+    (send,) = house.up("p")
+    assert (send.prefill.replica.name, send.attempt.replica.name) == ("p", "d")
+    house.prefill(send.prefill)
+    house.finish(send.attempt)
+
+
+def test_half_a_pair_still_serves_what_cannot_be_split():
+    house = Halves("p", "d")
+    house.down("p")
+    _, (send,) = arrive(house, splits=False)
+    assert (send.prefill, send.attempt.replica.name) == (None, "d")
+
+
+def test_where_a_leg_fails_and_its_pool_is_empty_the_request_waits():
+    house = Halves("p", "d1", "d2")
+    leg, decode = house.split()
+    actions = house.fail(leg)
+    assert [type(action) for action in actions] == [Cancel]
+    assert decode.request.state is State.HELD
+
+
+def test_a_half_open_replica_that_serves_nothing_alone_proves_itself_in_a_pair():
+    house = Halves("p1", "p2", "d")
+    for _ in range(3):
+        leg, decode = house.split()
+        assert leg.replica.name == "p1"
+        (cancel, send) = house.fail(leg)
+        assert cancel.attempt is decode
+        house.prefill(send.prefill)
+        house.finish(send.attempt)
+    assert not house.fleet.replicas["p1"].health.in_service
+    house.now += 60.0
+    house.dispatcher.tick(house.now)
+    leg, decode = house.split()
+    assert (leg.replica.name, decode.replica.name) == ("p1", "d")
+    house.prefill(leg)
+    house.finish(decode)
+
+
+def test_a_side_of_which_nobody_is_in_service_is_offered_all_the_same():
+    house = Halves("p", "d1", "d2", "d3")
+    for _ in range(3):
+        leg, _ = house.split()
+        house.fail(leg)
+        house.dispatcher.client_gone(leg.request, house.now)
+    assert not house.fleet.replicas["p"].health.in_service
+    leg, decode = house.split()
+    assert leg.replica.name == "p"
+    house.prefill(leg)
+    house.finish(decode)
+
+
+def test_the_only_one_of_a_side_is_offered_however_little_its_weight():
+    house = Halves("p", "d1", "d2")
+    house.down("d1")
+    house.down("d2")
+    house.now += 1.0
+    house.up("d1")
+    house.up("d2")
+    for _ in range(20):
+        leg, decode = house.split()
+        house.prefill(leg)
+        house.finish(decode)
