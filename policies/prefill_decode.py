@@ -32,6 +32,9 @@ FIXED_TOKENS, FIXED_SHARE = 2048, 0.7
 have to be computed is not split. The thresholds are those of NVIDIA Dynamo's conditional
 disaggregation."""
 
+TYPICAL_TOKENS = 4096
+"""Length of a prompt by which computing and moving its KV are compared."""
+
 EVEN_WEIGHT = 0.1
 """Cost of steps that take all of a stream's objective: evens out decode replicas with room."""
 
@@ -82,6 +85,8 @@ class PrefillDecode(LeastEstimatedCompletion):
             return super().choose(request, wholes or _answerers(replicas), rng)
         if any(replica.forecast is None for replica in replicas):
             return self._without_forecast.choose(request, wholes or decodes, rng)
+        if _roles_are_void(prefills, decodes):
+            wholes = [replica for replica in replicas if replica.serves_whole]
         if self.wait and request.waited_s > 0 and not self._has_room((*prefills, *wholes)):
             return Choice(decodes[0], "no_room", hold=True)
         pairs = self._pairs(request, prefills, decodes)
@@ -239,6 +244,16 @@ def _sides(
     if not decodes and not wholes:
         wholes = [replica for replica in replicas if replica.serves_whole]
     return prefills, decodes, wholes
+
+
+def _roles_are_void(prefills: Sequence[ReplicaView], decodes: Sequence[ReplicaView]) -> bool:
+    """Whether KV comes more slowly than it is computed.
+
+    Then a prefill replica does more for the others by whole requests of its own.
+    """
+    transfers = (cast("Transfer", replica.transfer).token_s for replica in decodes)
+    computes = (_forecast(r).speed.prefill_time_s(TYPICAL_TOKENS) for r in prefills)
+    return min(transfers) * TYPICAL_TOKENS > max(computes)
 
 
 def _answerers(replicas: Sequence[ReplicaView]) -> Sequence[ReplicaView]:

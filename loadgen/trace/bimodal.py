@@ -41,6 +41,12 @@ class Bimodal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     long_share: Share = 0.1
     """Share of long requests."""
 
+    outlier: AtLeastOne = 128_000
+    """Prompt tokens of an outlier."""
+
+    outlier_share: Share = 0.0
+    """Share of outliers, beside the long ones."""
+
     output: Positive = 200.0
     """Mean output tokens; exponential, at least one."""
 
@@ -57,15 +63,23 @@ def make_trace(parameters: Bimodal, name: str = NAME) -> Trace:
     requests = []
     for _ in range(parameters.n):
         arrival_s += rng.gammavariate(shape, mean_gap_s / shape)
-        is_long = rng.random() < parameters.long_share
+        drawn = rng.random()
         requests.append(
             TraceRequest(
                 arrival_s=arrival_s,
-                prompt_tokens=parameters.long if is_long else parameters.short,
+                prompt_tokens=_prompt_tokens(parameters, drawn),
                 output_tokens=max(round(rng.expovariate(1 / parameters.output)), 1),
             )
         )
     return Trace.of(name, requests)
+
+
+def _prompt_tokens(parameters: Bimodal, drawn: float) -> int:
+    if drawn < parameters.long_share:
+        return parameters.long
+    if drawn < parameters.long_share + parameters.outlier_share:
+        return parameters.outlier
+    return parameters.short
 
 
 def parse_parameters(text: str) -> Bimodal:

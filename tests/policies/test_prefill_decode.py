@@ -92,7 +92,15 @@ def test_a_prompt_that_is_mostly_cached_where_it_is_answered_is_not_split():
 
 
 def test_a_slow_link_is_not_worth_it():
-    assert names(ask(prefill(), decode(streams=20, token_s=SLOW))) == (None, "d")
+    busy = prefill(queued=(8000,) * 40)
+    assert names(ask(busy, decode(streams=20, token_s=SLOW))) == (None, "d")
+
+
+def test_where_kv_comes_more_slowly_than_it_is_computed_roles_are_void():
+    slow = decode(streams=20, token_s=SLOW)
+    assert names(ask(prefill(), slow)) == (None, "p")
+    alone = replica("p", Role.PREFILL, whole=False)
+    assert names(ask(alone, slow)) == (None, "d")
 
 
 def test_what_nobody_else_notices_is_not_split():

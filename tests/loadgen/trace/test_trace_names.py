@@ -40,6 +40,16 @@ def test_bimodal_has_the_shape_that_it_promises():
     assert statistics.median(outputs) == pytest.approx(200 * 0.693, rel=0.04)
 
 
+def test_bimodal_has_outliers_where_they_are_asked_for():
+    usual = open_trace("bimodal:n=5000,seed=3").requests
+    requests = open_trace("bimodal:n=5000,seed=3,outlier_share=0.02").requests
+    outliers = [r for r in requests if r.prompt_tokens == 128_000]
+    assert 0.015 < len(outliers) / len(requests) < 0.025
+    assert [r.arrival_s for r in requests] == [r.arrival_s for r in usual]
+    long = [r.prompt_tokens == 32_768 for r in usual]
+    assert [r.prompt_tokens == 32_768 for r in requests] == long
+
+
 def test_bimodal_is_the_same_for_the_same_seed_only():
     assert open_trace("bimodal:n=50") == open_trace("bimodal:n=50")
     once, again = open_trace("bimodal:n=50,seed=1"), open_trace("bimodal:n=50,seed=2")
