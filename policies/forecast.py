@@ -118,6 +118,8 @@ class Forecast:
     """Requests running there that are not this router's."""
     foreign_seen: int = 0
     """Both together at the last look; what two looks agree on is believed."""
+    seats: int | None = None
+    """Requests that the engine works on at once; None: as many as come, as far as is known."""
     version: int = 0
     """Counts requests sent, first tokens and ends."""
 
@@ -125,6 +127,10 @@ class Forecast:
     """Until a request sent now would have its turn."""
     queue_tokens: float = field(default=0.0, compare=False)
     """Prefill tokens that are ahead of a request sent now."""
+
+    _seat_s: float = field(default=0.0, compare=False)
+    """How long a request there is expected to hold its seat from now on, on average."""
+    _seat_until_s: float = field(default=-1.0, compare=False)
 
     _known: dict[int, tuple[float, float, bool]] = field(default_factory=dict, compare=False)
     _known_until_s: float = field(default=-1.0, compare=False)
@@ -152,6 +158,28 @@ class Forecast:
             queue_s += self.foreign_waiting / len(self.prefills) * self.prefill_s
         self.queue_s, self.queue_tokens = queue_s, queue_tokens
         return queue_s
+
+    @property
+    def taken(self) -> int:
+        """Requests there, in a seat or waiting for one."""
+        foreign = self.foreign_streams + self.foreign_waiting
+        return len(self.prefills) + len(self.streams) + foreign
+
+    @property
+    def full(self) -> bool:
+        """Whether somebody waits for a seat already; so the next seat is not left empty."""
+        return self.seats is not None and self.taken > self.seats
+
+    def seat_wait_s(self) -> float:
+        """Until a request sent now would have a seat, from how fast streams end."""
+        seats = self.seats
+        if seats is None or self.taken < seats:
+            return 0.0
+        if self.clock.now_s > self._seat_until_s:
+            self._seat_until_s = self.clock.now_s + PEAK_KNOWN_S
+            left = [s.survival.remaining_tokens(s.tokens) for s in self.streams.values()]
+            self._seat_s = self.step_s * sum(left) / len(left) if left else 0.0
+        return (self.taken - seats + 1) * self._seat_s / seats
 
     @property
     def step_s(self) -> float:

@@ -114,7 +114,7 @@ class LeastEstimatedCompletion:
         for replica in replicas:
             forecast = cast("Forecast", replica.forecast)  # `choose` has seen to that
             forecast.look()
-            if forecast.queue_tokens <= most:
+            if forecast.queue_tokens <= most and not forecast.full:
                 return True
         return False
 
@@ -136,6 +136,8 @@ class LeastEstimatedCompletion:
         for number, replica in enumerate(replicas):
             forecast = cast("Forecast", replica.forecast)
             queue_s = forecast.look()
+            if forecast.seats is not None:
+                queue_s += forecast.seat_wait_s()
             if forecast.prefills:
                 busy += 1
             if loading and number in loading:
@@ -224,6 +226,8 @@ class LeastEstimatedCompletion:
             return None  # nothing there is worth waiting for
         if forecast.queue_tokens > self.most_queue_tokens:
             return "queue"
+        if forecast.full:
+            return "seats"
         _, _, queue_s, prefill_s, cached, harm = best
         kv_tokens = replica.kv_tokens
         if kv_tokens and forecast.kv_tokens() + request.prompt_tokens - cached > kv_tokens:

@@ -85,6 +85,7 @@ def hold_limits(config: Config) -> HoldLimits:
         enabled=hold.enabled,
         max_requests=hold.max_requests,
         max_tokens=hold.max_tokens,
+        shed_late=hold.shed_late,
         outage_s=hold.outage_s,
     )
 

@@ -151,6 +151,10 @@ class HoldConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     max_tokens: Positive = 50_000_000
     """Most prompt tokens that may wait, in all."""
 
+    shed_late: bool = False
+    """true: a request that would wait past its time to first token is refused (429) as soon as that
+    is seen, mostly as it arrives; false: it is served late."""
+
     outage_s: Span = 30.0
     """So long a request waits when no replica can serve it, before it gets 503; 0: not at all."""
 

@@ -62,6 +62,8 @@ class Counters:
     """Requests that had to wait in the router."""
     shed: int = 0
     """Requests refused because too much waited already."""
+    shed_late: int = 0
+    """Requests refused because they would have waited past their objective."""
     over_headroom: int = 0
     """Requests refused because the fleet is kept fit to lose a replica."""
     expired: int = 0

@@ -159,6 +159,8 @@ class Dispatcher:
             return refused
         if choice.hold and self.hold.enabled:
             return self.waiting.hold(request, choice, now)
+        if self.hold.shed_late:
+            self.waiting.sent(request, now)
         return self._books.send(request, choice, now)
 
     def headers_received(
@@ -315,7 +317,7 @@ class Dispatcher:
     def sampled(self, replica: Replica, sample: Sample, now: float) -> Actions:
         """The metrics of a replica were read."""
         self.fleet.sampled(replica, sample, now)
-        self.estimator.sampled(replica)
+        self.estimator.sampled(replica, now)
         self.prefix_index.capacity(replica.name, replica.kv_tokens)
         return self._release(now) if now - self._looked_s > LOOK_AGAIN_S else ()
 
@@ -368,7 +370,7 @@ class Dispatcher:
     def tick(self, now: float) -> Actions:
         """Time has passed; to be called a few times a second."""
         for late in self.fleet.expire_samples(now):
-            self.estimator.sampled(late)
+            self.estimator.sampled(late, now)
         self.estimator.tick(now)
         for change in self.fleet.health.tick(now):
             self._judge.note(change)

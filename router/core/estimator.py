@@ -9,6 +9,7 @@ from router.core.accuracy import Accuracy
 from router.core.lengths import Lengths
 from router.core.pace import Pace
 from router.core.request import Leg
+from router.core.seats import Seats
 from router.core.token_ratio import TokenRatio
 
 if TYPE_CHECKING:
@@ -65,12 +66,14 @@ class Estimator:
         """Bytes of a prompt in one token."""
         self._lengths: dict[str | None, Lengths] = {}
         self._paces: dict[Replica, Pace] = {}
+        self._seats: dict[Replica, Seats] = {}
 
     def joined(self, replica: Replica) -> None:
         """A replica came, or came back with another engine: nothing of it is known."""
         if replica.forecast is None:
             replica.forecast = Forecast(self.clock)
             self._paces[replica] = Pace(replica.forecast)
+            self._seats[replica] = Seats()
 
     def returned(self, replica: Replica) -> None:
         """A replica is back, perhaps as another process: its engine is the same, its queue empty.
@@ -83,11 +86,13 @@ class Estimator:
             return
         forecast.speed.prefill_factor = forecast.speed.step_factor = 1.0
         forecast.foreign_waiting = forecast.foreign_streams = forecast.foreign_seen = 0
+        forecast.seats = None
         forecast.version += 1
 
     def left(self, replica: Replica) -> None:
         """A replica will not be seen again."""
         self._paces.pop(replica, None)
+        self._seats.pop(replica, None)
 
     def survival(self, facts: RequestFacts) -> Survival:
         """The law of lengths that an answer to this request is expected to follow."""
@@ -186,7 +191,7 @@ class Estimator:
             if attempt.predicted_e2e_s is not None:
                 self.e2e.observe(attempt.predicted_e2e_s, now - attempt.started_s)
 
-    def sampled(self, replica: Replica) -> None:
+    def sampled(self, replica: Replica, now: float) -> None:
         """The gauges of a replica were read, or are not believed any more."""
         forecast = replica.forecast
         if forecast is None:
@@ -207,6 +212,9 @@ class Estimator:
                 min(foreign, forecast.foreign_seen) - forecast.foreign_waiting
             )
             forecast.foreign_seen = foreign
+            seats = self._seats.get(replica)
+            if seats is not None and replica.transfer is None:  # else it may wait for its KV
+                seats.sampled(forecast, replica, now)
         else:  # nobody knows of others any more
             forecast.foreign_waiting = forecast.foreign_streams = forecast.foreign_seen = 0
 

@@ -39,6 +39,9 @@ class HoldLimits:
     max_tokens: int = 50_000_000
     """Prompt tokens of all that waits."""
 
+    shed_late: bool = False
+    """Whether a request that would wait past its objective is refused."""
+
     outage_s: float = 30.0
     """So long a request waits for a replica that serves it to come back; 0: not at all."""
 
@@ -74,6 +77,17 @@ class HoldQueue:
         """The ``count`` most urgent."""
         return [entry[2] for entry in self._order[:count]]
 
+    def ahead(self, request: Request) -> int:
+        """How many of those that are no more urgent have their turn before it, if it waited."""
+        place = self._place_s(request, lost=False), request.number
+        priority = request.facts.priority
+        found = 0
+        for at_s, number, other in self._order:
+            if (at_s, number) >= place:
+                break
+            found += other.facts.priority >= priority
+        return found
+
     def last_to_begin(self) -> Request | None:
         """The least urgent of those whose answer has not begun; None: there is none."""
         return next((e[2] for e in reversed(self._order) if not e[2].relayed), None)
@@ -87,18 +101,22 @@ class HoldQueue:
         """
         if request in self._places:
             self.take(request)
-        facts = request.facts
-        place_s = request.arrived_s + (facts.ttft_slo_s or NO_OBJECTIVE_S)
-        place_s += PRIORITY_S * facts.priority + (SETBACK_S if lost else 0.0)
-        tokens, tenant = facts.prompt_tokens, facts.tenant
+        entry = (self._place_s(request, lost=lost), request.number, request)
+        tokens, tenant = request.facts.prompt_tokens, request.facts.tenant
         if tenant is not None:
-            held = self._tenants.get(tenant, 0)
-            place_s += min(held / TENANT_TOKENS_PER_S, MOST_TENANT_S)
-            self._tenants[tenant] = held + tokens
-        entry = (place_s, request.number, request)
+            self._tenants[tenant] = self._tenants.get(tenant, 0) + tokens
         self._places[request] = entry
         insort(self._order, entry, key=_place)
         self.tokens += tokens
+
+    def _place_s(self, request: Request, *, lost: bool) -> float:
+        facts = request.facts
+        place_s = request.arrived_s + (facts.ttft_slo_s or NO_OBJECTIVE_S)
+        place_s += PRIORITY_S * facts.priority + (SETBACK_S if lost else 0.0)
+        if facts.tenant is not None:
+            held = self._tenants.get(facts.tenant, 0)
+            place_s += min(held / TENANT_TOKENS_PER_S, MOST_TENANT_S)
+        return place_s
 
     def take(self, request: Request) -> None:
         """Let a request wait no more."""

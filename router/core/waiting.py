@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from router.core.actions import Abort, Refuse
 from router.core.health import Health
 from router.core.hold import HoldLimits, HoldQueue
+from router.core.outflow import Outflow
 from router.core.request import Request, State
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Waiting:
         """Requests that no replica in service serves, by model; None: names nobody lists, too."""
         self.broken = HoldQueue()
         """Requests that lost their replica and cannot go elsewhere yet."""
+        self._outflow = Outflow()
         self.count = 0
         """Requests in all queues; looked at with each answer, so it is kept rather than summed."""
         self._fleet = fleet
@@ -84,6 +86,9 @@ class Waiting:
         """The policy wants it to wait; ``choice``: what it said, if it was asked."""
         if choice is not None:
             request.lost = _must_miss(request, choice, now)
+        if self.limits.shed_late and (request.lost or self._would_miss(request, now)):
+            self.leave(request)
+            return (self._shed_late(request, now),)
         return self._put(self.held, request, now)
 
     def nobody(self, request: Request, now: float) -> Actions:
@@ -110,6 +115,11 @@ class Waiting:
         ``at_least_s``."""
         request.not_before_s = now + at_least_s
         return self._put(self.broken, request, now)
+
+    def sent(self, request: Request, now: float) -> None:
+        """A request is being sent that waits, or did not have to."""
+        if self.limits.shed_late:
+            self._outflow.sent(request.facts.priority, now)
 
     # -- go on --------------------------------------------------------------------------------
 
@@ -234,14 +244,39 @@ class Waiting:
             choice = self._placement.place(request, now)
             if choice is None:
                 actions.extend(self.strand(request, now))
+            elif self.limits.shed_late and _must_miss(request, choice, now):
+                self._is_lost(actions, request, now)
             elif not choice.hold:
                 self.leave(request)
+                self.sent(request, now)
                 actions.extend(self._books.send(request, choice, now))
             else:
                 stayed += 1
                 if not request.lost and _must_miss(request, choice, now):
-                    request.lost = True
-                    self.held.put(request, lost=True)
+                    self._is_lost(actions, request, now)
+
+    def _is_lost(self, actions: list[Action], request: Request, now: float) -> None:
+        """A request that waits must miss its objective."""
+        request.lost = True
+        if self.limits.shed_late:
+            self.leave(request)
+            actions.append(self._shed_late(request, now))
+        else:
+            self.held.put(request, lost=True)
+
+    def _would_miss(self, request: Request, now: float) -> bool:
+        """Whether it would wait past its objective, as fast as requests are sent at present."""
+        objective_s = request.facts.ttft_slo_s
+        if objective_s is None:
+            return False
+        left_s = objective_s - (now - request.arrived_s)
+        ahead = self.held.ahead(request)
+        return ahead > self._outflow.rate(request.facts.priority, now) * left_s
+
+    def _shed_late(self, request: Request, now: float) -> Action:
+        self._books.counters.shed_late += 1
+        message = "The request would wait past its objective."
+        return self._end(Refuse(request, 429, "overloaded", message, self._backlog_s()), now)
 
     def _is_lost_cause(self, request: Request, now: float) -> bool:
         if now - request.held_s < LOST_CAUSE_S or self._placement.others(request, now):

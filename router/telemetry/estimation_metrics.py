@@ -117,6 +117,11 @@ def _waiting_metrics(dispatcher: Dispatcher) -> Iterator[Metric]:
     totals = (
         ("held", "Requests that had to wait in the router.", seen.held),
         ("shed", "Requests refused because too much waited already.", seen.shed),
+        (
+            "shed_late",
+            "Requests refused because they would have waited past their objective.",
+            seen.shed_late,
+        ),
         ("expired", "Requests whose deadline passed while they waited.", seen.expired),
         ("stranded", "Requests that waited in vain for a replica to come back.", seen.stranded),
     )

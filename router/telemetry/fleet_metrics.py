@@ -136,6 +136,12 @@ def _learned_metrics(replicas: Sequence[Replica]) -> Iterator[Metric]:
         [((name,), forecast.step_s) for name, forecast in known],
     )
     yield from gauges(
+        "pointsman_replica_seats",
+        "Learned: requests that its engine works on at once; absent while it took all that came.",
+        ["replica"],
+        [((name,), float(f.seats)) for name, f in known if f.seats is not None],
+    )
+    yield from gauges(
         "pointsman_replica_queue_seconds",
         "Expected: time until the prefill of a request sent there at the last choice would begin.",
         ["replica"],

@@ -59,7 +59,7 @@ async def test_one_of_eight_is_lost(tmp_path, report):
 
 
 async def test_half_of_the_fleet_is_lost_and_comes_back(tmp_path, report):
-    hold = {"max_requests": SIZE.all_slots // 4}
+    hold = {"max_requests": SIZE.all_slots // 4, "shed_late": True}
     async with staged(SIZE, tmp_path, hold=hold) as stage:
         clock = asyncio.get_running_loop().time
         urgent, patient = (

@@ -57,6 +57,33 @@ late = (1.1, 20, 500)
 """A stream that has nearly used up its budget of 19 x 60 ms."""
 
 
+def seated(name, seats, count, prefills=()):
+    made = replica(name, streams=[(5.0, 200, 500)] * count, prefills=prefills)
+    made.forecast.seats = seats
+    return made
+
+
+def test_where_somebody_waits_for_a_seat_already_nobody_else_is_sent():
+    full = seated("a", 8, 8, prefills=(100,))
+    choice = choose(request(100), full)
+    assert (choice.hold, choice.reason) == (True, "seats")
+    assert not choose(request(100), seated("a", 8, 8)).hold  # the next seat is not left empty
+    assert not choose(request(100), seated("a", None, 80)).hold
+
+
+def test_a_free_seat_wins_over_one_to_be_waited_for():
+    choice = choose(request(100), seated("a", 4, 4), seated("b", 8, 6))
+    assert choice.replica.name == "b"
+    taken = next(e for e in choice.estimates if e.replica == "a")
+    assert taken.queue_s > 0.1
+
+
+def test_with_all_seats_taken_what_waits_is_not_weighed_again():
+    full = seated("a", 8, 8, prefills=(100,))
+    choice = choose(request(100, waited_s=0.5), full)
+    assert (choice.hold, choice.reason) == (True, "no_room")
+
+
 def test_of_idle_ones_the_fastest_wins():
     assert choose(request(), replica("a", factor=2.0), replica("b")).replica.name == "b"
 

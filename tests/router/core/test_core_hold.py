@@ -20,6 +20,7 @@ from router.core.hold import (
     HoldLimits,
     HoldQueue,
 )
+from router.core.outflow import Outflow
 from router.core.request import Failure, Request, State
 
 
@@ -133,6 +134,61 @@ class House:
         self.dispatcher.headers_received(attempt, 200, self.now)
         actions = list(self.dispatcher.progress(attempt, 5, self.now))
         return actions + list(self.dispatcher.attempt_ended(attempt, self.now))
+
+
+def test_what_would_wait_past_its_objective_is_refused_as_it_arrives():
+    house = House("a", shed_late=True)
+    ended = []
+    for number in range(5):  # one a second is sent
+        request, actions = house.arrive(f"q{number}", ttft_slo_s=2.0)
+        assert [type(action) for action in actions] == [Send]
+        house.now += 1.0
+        house.end(request)
+        ended.append(request)
+    first, _ = house.arrive("first", ttft_slo_s=2.0)
+    kept = []
+    for number in range(8):
+        request, actions = house.arrive(f"w{number}", ttft_slo_s=2.0)
+        if not actions:
+            kept.append(request)
+            continue
+        (refuse,) = actions
+        assert (refuse.status, refuse.code) == (429, "overloaded")
+        assert refuse.retry_after_s >= 1
+    assert 1 <= len(kept) <= 3
+    assert house.dispatcher.counters.shed_late == 8 - len(kept)
+    # A more urgent one has its turn before them, and none of them goes for it.
+    _, actions = house.arrive("urgent", ttft_slo_s=2.0, priority=-1)
+    assert actions == []
+    # Nor is one refused that has no objective.
+    _, actions = house.arrive("patient", ttft_slo_s=None)
+    assert actions == []
+    house.now += 3.0
+    actions = house.end(first)
+    refused = [action for action in actions if isinstance(action, Refuse)]
+    assert {action.request for action in refused} >= set(kept)  # it is too late for them
+
+
+def test_by_default_nothing_is_refused_for_being_late():
+    house = House("a")
+    house.arrive("first")
+    for number in range(20):
+        _, actions = house.arrive(f"w{number}", ttft_slo_s=0.2)
+        assert actions == []
+
+
+def test_how_fast_requests_are_sent_fades():
+    outflow = Outflow()
+    for second in range(60):
+        outflow.sent(0, float(second))
+        outflow.sent(5, float(second))
+    assert outflow.rate(0, 60.0) == pytest.approx(2.0, rel=0.15)
+    assert outflow.rate(3, 60.0) == pytest.approx(1.0, rel=0.15)
+    assert outflow.rate(6, 60.0) == 0.0
+    assert outflow.rate(0, 90.0) < 0.01
+    for priority in range(1000):
+        outflow.sent(priority, 60.0)
+    assert outflow.rate(64, 60.0) == 0.0  # so many are told apart and no more
 
 
 def test_with_room_nobody_waits():

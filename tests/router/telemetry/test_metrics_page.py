@@ -151,7 +151,7 @@ async def test_every_metric_of_ours_has_help_and_the_names_prometheus_wants():
     router.serve()
     families = list(parse_openmetrics(await page(router, OPENMETRICS)))
     ours = [family for family in families if family.name.startswith("pointsman_")]
-    assert len(ours) == len({family.name for family in ours}) == 63
+    assert len(ours) == len({family.name for family in ours}) == 65
     for family in ours:
         assert family.documentation.endswith("."), family.name
         assert family.type != "unknown"
