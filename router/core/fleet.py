@@ -39,6 +39,7 @@ class FleetState:
         self._models: frozenset[str] | None = None
         self._uniform: bool | None = None
         self._needs_pairs: bool | None = None
+        self._has_roles: bool | None = None
 
     def add(self, name: str, url: str, *, cold: bool = False) -> Replica:
         """Let a replica join; it becomes ready once health and models were seen.
@@ -85,8 +86,8 @@ class FleetState:
         return found
 
     def _in_service(self, serving: Sequence[Replica]) -> Sequence[Replica]:
-        """As of the fleet's health; where it takes two, each side has its own least number."""
-        if not self.needs_pairs():
+        """As of the fleet's health; each side has its own least number."""
+        if not self.has_roles():
             return self.health.in_service(serving)
         found = [r for side in self.sides(serving) for r in self.health.in_service(side)]
         return [replica for replica in serving if replica in found]
@@ -126,6 +127,12 @@ class FleetState:
             self._uniform = len({r.models for r in self.replicas.values() if r.ready}) <= 1
         return self._uniform
 
+    def has_roles(self) -> bool:
+        """Whether replicas have different parts in splitting requests; remembered likewise."""
+        if self._has_roles is None:
+            self._has_roles = any(r.role is not Role.BOTH for r in self.replicas.values())
+        return self._has_roles
+
     def needs_pairs(self) -> bool:
         """Whether some replicas serve no request alone; remembered as :meth:`uniform` is."""
         if self._needs_pairs is None:
@@ -133,8 +140,8 @@ class FleetState:
         return self._needs_pairs
 
     def sides(self, replicas: Sequence[Replica]) -> Sequence[Sequence[Replica]]:
-        """Those of ``replicas`` that can stand in for each other: all, unless it takes two."""
-        if not self.needs_pairs():
+        """Those of ``replicas`` that stand in for each other: those of one role."""
+        if not self.has_roles():
             return (replicas,)
         by_role = ([r for r in replicas if r.role is role] for role in Role)
         return [side for side in by_role if side]
@@ -143,7 +150,7 @@ class FleetState:
         """A replica has this part in splitting requests; what was learned of it stays."""
         if replica.role is not part.role or replica.transfer is None:
             replica.take_part(part)
-            self._needs_pairs = None
+            self.forget()
 
     def any_ready(self) -> bool:
         """Whether at least one replica is ready and not being drained."""
@@ -211,7 +218,8 @@ class FleetState:
     def forget(self) -> None:
         """Something changed: who may be given what is found out anew."""
         self._candidates.clear()
-        self._serving_any = self._models = self._uniform = self._needs_pairs = None
+        self._serving_any = self._models = self._uniform = None
+        self._needs_pairs = self._has_roles = None
 
     def expire_samples(self, now: float) -> list[Replica]:
         """Stop believing samples that are too old; returns the replicas that have such."""
