@@ -7,6 +7,7 @@ silently left out.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -28,6 +29,8 @@ WITHOUT_CONTINUATION = "pointsman (no continuation)"
 VENV = Path(".venv-bench")
 ESTIMATING = "pointsman (estimating)"
 """With the policy least_estimated_completion."""
+SPLITTING = "pointsman (splitting)"
+"""Every request by two of its replicas."""
 CACHE_AWARE = "sglang-router (cache_aware)"
 """With its own default policy, which looks at prompts as well."""
 INSTALL_DEADLINE_S = 300
@@ -77,6 +80,23 @@ def pointsman(
     with running("pointsman", command, log, cores) as process:
         answers(port, "/ready", process, log)
         yield Endpoint(port, process.pid)
+
+
+@contextmanager
+def splitting(
+    replicas: list[int], folder: Path, cores: frozenset[int] | None
+) -> Iterator[Endpoint]:
+    """The same, with half of the replicas for prompts and half for answers."""
+    half = len(replicas) // 2
+    roles = [*["prefill"] * half, *["decode"] * (len(replicas) - half)]
+    entries = [
+        {"url": f"http://127.0.0.1:{port}", "role": role}
+        for port, role in zip(replicas, roles, strict=True)
+    ]
+    policy = {"name": "prefill_decode", "options": {"split": "always"}}
+    config = {"replicas": entries, "split": {"kv_dialect": "nixl"}, "policy": policy}
+    with pointsman([], folder, cores, config=json.dumps(config), policy="prefill_decode") as made:
+        yield made
 
 
 without_continuation = partial(pointsman, config='{"continuation": {"enabled": false}}')
@@ -173,6 +193,7 @@ def available(say: Callable[[str], None]) -> tuple[list[Peer], list[str]]:
     peers.append(Peer(WITHOUT_CONTINUATION, without_continuation))
     estimating = partial(pointsman, policy="least_estimated_completion")
     peers.append(Peer(ESTIMATING, estimating))
+    peers.append(Peer(SPLITTING, splitting))
     reason = install_sglang_router(say)
     if reason is None:
         peers.append(Peer("sglang-router", sglang_router))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from tests.bench.peers import CACHE_AWARE, ESTIMATING, WITHOUT_CONTINUATION
+from tests.bench.peers import CACHE_AWARE, ESTIMATING, SPLITTING, WITHOUT_CONTINUATION
 
 if TYPE_CHECKING:
     from tests.bench.load import Result
@@ -106,6 +106,11 @@ def goals(figures: dict[str, Figures], poll_ms: float | None) -> list[Goal]:
             "CPU per SSE chunk, estimating / sglang-router (cache_aware)",
             0.8,
             _ratio(figures, "chunk_us", CACHE_AWARE, ESTIMATING),
+        ),
+        Goal(
+            "CPU per unstreamed request, splitting / estimating",
+            2.2,
+            _ratio(figures, "plain_us", ESTIMATING, SPLITTING),
         ),
         Goal("CPU per SSE chunk / nginx", 1.2, _ratio(figures, "chunk_us", "nginx")),
         Goal(

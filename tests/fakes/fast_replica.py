@@ -25,6 +25,7 @@ MODEL = "fast-fake"
 MAX_TOKENS = re.compile(rb'"max_(?:completion_)?tokens"\s*:\s*(\d+)')  # some routers rename it
 SEED = re.compile(rb'"seed"\s*:\s*(\d+)')
 WANTS_IDS = b'"return_token_ids":true'
+KEEPS_KV = b'"do_remote_decode":true'
 STREAMED = re.compile(rb'"stream"\s*:\s*true')
 
 _CHUNK_HEAD = b'data: {"id":"chatcmpl-'
@@ -70,6 +71,14 @@ COMPLETION = answer(
     b'"stop_reason":null,"token_ids":null}],"service_tier":null,"system_fingerprint":null,'
     b'"usage":{"prompt_tokens":702,"total_tokens":746,"completion_tokens":44,'
     b'"prompt_tokens_details":null}}',
+)
+PREFILLED = answer(
+    "application/json",
+    b'{"id":"chatcmpl-9f0c5b6d2c7e4d0c8a5f1e2b3c4d5e6f","object":"chat.completion",'
+    b'"created":1764000000,"model":"fast-fake","choices":[],"kv_transfer_params":'
+    b'{"do_remote_prefill":true,"do_remote_decode":false,"remote_block_ids":[['
+    + b",".join(b"%d" % block for block in range(45))
+    + b']],"remote_engine_id":"e","remote_request_id":"r","remote_host":"h","remote_port":1}}',
 )
 MODELS = answer(
     "application/json",
@@ -186,7 +195,7 @@ class Connection(asyncio.Protocol):
         if self._parser.get_method() != b"POST":
             self._transport.write(self._page(target.partition(b"?")[0]))
         elif STREAMED.search(body) is None:
-            self._transport.write(COMPLETION)
+            self._transport.write(PREFILLED if KEEPS_KV in body else COMPLETION)
         else:
             self._start(body)
 
