@@ -46,7 +46,7 @@ class Placement:
         again = request.attempts > 0
         if again:
             candidates = _untried(request, candidates)
-        if fleet.health.limited and not (again and candidates):
+        if fleet.health.limited and not (again and self._serve(candidates, facts)):
             serving = _untried(request, fleet.serving(facts.model))
             probe = fleet.health.probe(serving, facts.prompt_tokens, now)
             if probe is not None:

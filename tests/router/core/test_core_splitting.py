@@ -386,3 +386,21 @@ def test_the_only_one_of_a_side_is_offered_however_little_its_weight():
         leg, decode = house.split()
         house.prefill(leg)
         house.finish(decode)
+
+
+def test_a_half_open_replica_is_asked_by_who_has_tried_the_others_of_its_side():
+    house = Halves("p1", "p2", "d1", "d2")
+    house.down("d2")
+    house.now += 1.0
+    house.up("d2")
+    assert house.fleet.replicas["d2"].health.probing
+    replica = house.fleet.replicas["d2"]
+    replica.health.probe_sent(house.now)
+    leg, decode = house.split()
+    assert decode.replica.name == "d1"
+    replica.health.probe_sent_s = None  # whoever was sent there has left
+    actions = house.fail(decode)
+    (send,) = [action for action in actions if isinstance(action, Send)]
+    assert send.attempt.replica is replica
+    house.prefill(send.prefill)
+    house.finish(send.attempt)
