@@ -396,7 +396,7 @@ def test_a_half_open_replica_is_asked_by_who_has_tried_the_others_of_its_side():
     assert house.fleet.replicas["d2"].health.probing
     replica = house.fleet.replicas["d2"]
     replica.health.probe_sent(house.now)
-    leg, decode = house.split()
+    _, decode = house.split()
     assert decode.replica.name == "d1"
     replica.health.probe_sent_s = None  # whoever was sent there has left
     actions = house.fail(decode)
