@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from loadgen.replica.cli import command
+from tests.fakes.serve_process import eventually
 
 POINTSMAN = str(Path(sys.executable).with_name("pointsman"))
 LONG = {"prompt": "a", "max_tokens": 5000, "ignore_eos": True, "stream": True}
@@ -32,6 +33,13 @@ async def process(*arguments):
         if child.returncode is None:
             child.kill()
         await child.communicate()
+
+
+async def catches_sigterm(pid):
+    """Whether a process has got so far as to handle the signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) & 1 << signal.SIGTERM - 1)
 
 
 async def url_of(child):
@@ -128,8 +136,10 @@ async def test_a_client_that_leaves_is_noticed_by_the_process():
 
 async def test_it_can_refuse_connections_while_it_loads():
     async with process("--load-time", "3600", "--refuse-while-loading") as child:
+        async with asyncio.timeout(30):
+            await eventually(lambda: catches_sigterm(child.pid))
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(0.2):
                 await child.stdout.readline()
         child.send_signal(signal.SIGTERM)
         assert await child.wait() == 0
