@@ -78,7 +78,9 @@ class Job:
 
     @property
     def cached_tokens(self) -> int:
-        """Prompt tokens that the prefix cache had."""
+        """Prompt tokens that the prefix cache had; where KV was brought, all but the last."""
+        if self.part.leg is Leg.DECODE:
+            return len(self.prompt) - 1
         return self.choices[0].sequence.cached_tokens
 
     @property

@@ -26,6 +26,8 @@ from router.proxy.understanding import understand
 from router.proxy.usage import learn_usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from router.core.actions import Abort, Refuse
     from router.core.replica import Replica
     from router.core.request import Attempt
@@ -211,7 +213,7 @@ class Exchange:
         if answer is not None:
             return self._stream(answer, attempt, begin, head.body)
         relay = self._relay = way(
-            begin, client.write, self._tell_progress, event_stream=head.event_stream
+            begin, self.writer(), self._tell_progress, event_stream=head.event_stream
         )
         return relay
 
@@ -252,6 +254,10 @@ class Exchange:
             return self._answer.request(engine)
         return self._body, None
 
+    def writer(self) -> Callable[[bytes], None]:
+        """What sends bytes of the answer to the client."""
+        return self._client.write
+
     def head(
         self, replica: Replica, body_bytes: int, target: bytes | None, own_id: bytes | None = None
     ) -> bytes:
@@ -289,7 +295,7 @@ class Exchange:
             self._request.continuable = True
         relay = self._relay = TappedRelay(
             begin,
-            self._client.write,
+            self.writer(),
             partial(self._tell_progress_of, attempt),
             continuation=answer.continuation,
             listener=self,

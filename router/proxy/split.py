@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from router.api.usage import usage_of
 from router.http1.chunked import ChunkedBody
 from router.http1.response import BodyKind
 from router.proxy.exchange import Exchange
 from router.proxy.relay import Relay
+from router.split.usage import MARK, with_cached
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from router.core.request import Attempt, Failure
     from router.http1.response import ResponseHead
     from router.proxy.heads import KnownRequest
@@ -31,7 +35,7 @@ _UNCODED: Final = (None, b"identity")
 class SplitExchange(Exchange):
     """As :class:`Exchange`, with a prefill leg where the dispatcher asks for one."""
 
-    __slots__ = ("_aside", "_decode", "_leg", "_legs", "_splits", "_target")
+    __slots__ = ("_aside", "_cached", "_decode", "_leg", "_legs", "_splits", "_target")
 
     def __init__(
         self, plane: Plane, client: Client, known: KnownRequest, body: bytes, splits: Splits
@@ -44,6 +48,8 @@ class SplitExchange(Exchange):
         self._decode: bytes | None = None
         """What the decode replica is asked."""
         self._target: bytes | None = None
+        self._cached: int | None = None
+        """Tokens of the prompt that the prefill replica had in its cache, if it told."""
         self._aside: UpstreamConnection | None = None
         """The decode leg's, while an error of the prefill leg is weighed."""
 
@@ -51,7 +57,7 @@ class SplitExchange(Exchange):
 
     def send(self, attempt: Attempt, *, continues: bool) -> None:
         """As :meth:`Exchange.send`."""
-        self._legs = self._decode = None
+        self._legs = self._decode = self._cached = None
         super().send(attempt, continues=continues)
 
     def send_split(self, attempt: Attempt, prefill: Attempt, *, continues: bool) -> None:
@@ -62,7 +68,7 @@ class SplitExchange(Exchange):
             prefill: The prefill leg.
             continues: Only the rest of an answer is asked for.
         """
-        self._legs = self._decode = None
+        self._legs = self._decode = self._cached = None
         self._attempt = attempt
         if continues and not self._go_on(attempt):
             return
@@ -104,6 +110,17 @@ class SplitExchange(Exchange):
         self._upstream = connection
         return self.leg_head(connection, body), body
 
+    def writer(self) -> Callable[[bytes], None]:
+        """As :meth:`Exchange.writer`; cached tokens are counted where the prompt was computed."""
+        write, cached = super().writer(), self._cached
+        if cached is None:
+            return write
+
+        def write_counted(data: bytes) -> None:
+            write(with_cached(data, cached) if MARK in data else data)
+
+        return write_counted
+
     # -- what the prefill leg tells -----------------------------------------------------------
 
     def leg_head(self, connection: UpstreamConnection, body: bytes) -> bytes:
@@ -134,6 +151,8 @@ class SplitExchange(Exchange):
             plane.perform(plane.dispatcher.prefilled(leg.attempt, now))
             return
         self._decode = None if answer is None else legs.decode_body(answer)
+        told = None if answer is None else usage_of(answer)
+        self._cached = None if told is None else told.cached_tokens
         if self._decode is None:
             self._legs = None
             actions = plane.dispatcher.prefill_unusable(leg.attempt, now)

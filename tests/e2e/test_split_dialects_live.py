@@ -111,7 +111,10 @@ async def test_streams_and_whole_answers_are_those_of_one_replica(house, path):
     alone = json.loads(await house.ask(house.urls["both"], path))
     for key in ("message", "text", "finish_reason"):
         assert told["choices"][0].get(key) == alone["choices"][0].get(key)
-    del told["usage"]["prompt_tokens_details"], alone["usage"]["prompt_tokens_details"]
+    details = told["usage"].pop("prompt_tokens_details")
+    if house.dialect in {"nixl", "p2p", "trtllm"}:  # in the others nobody waits for the prefill's
+        assert details["cached_tokens"] < 16
+    del alone["usage"]["prompt_tokens_details"]
     assert told["usage"] == alone["usage"]
     kind = "chat" if path == CHAT else "completion"
     stream = await house.ask(house.router.url, path, stream=True)

@@ -105,6 +105,38 @@ async def test_answers_in_one_piece_are_split_as_well(router, sides):
     }
 
 
+USED = b'"usage":{"prompt_tokens":700,"prompt_tokens_details":{"cached_tokens":%b},"x":1}'
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        (b"64", b"699", b"64 "),
+        (b"640", b"699", b"640"),
+        (b"0", b"699", b"0  "),
+        (b"1234", b"699", b"699"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_cached_tokens_are_those_of_who_computed(router, sides, streamed, counts):
+    prefills, decodes = sides
+    there, here, told = counts
+    answer = TOLD[:-1] + b"," + USED % there + b"}"
+    for replica in prefills:
+        replica.respond = answering(http("200 OK", answer, JSON))
+    last = b'data: {"choices":[],' + USED % here + b"}\n\n"
+    whole = b'{"choices":[{"text":"a \\"cached_tokens\\": 5"}],' + USED % here + b"}"
+    head = http("200 OK", b"", *FIELDS, length=False)
+    sent = head + chunked(*EVENTS[:3], last, EVENTS[3]) if streamed else http("200 OK", whole, JSON)
+    for replica in decodes:
+        replica.respond = answering(sent)
+    got = await ask(router, ASKED | {"stream": streamed, "stream_options": {"include_usage": True}})
+    assert got.complete
+    assert USED % told in got.body
+    if not streamed:
+        assert got.body == whole.replace(USED % here, USED % told)
+
+
 @pytest.mark.parametrize(
     "answer",
     [
