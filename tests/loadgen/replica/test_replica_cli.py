@@ -37,9 +37,12 @@ async def process(*arguments):
 
 async def catches_sigterm(pid):
     """Whether a process has got so far as to handle the signal."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
-    return bool(int(caught.split()[1], 16) & 1 << signal.SIGTERM - 1)
+    return bool(int(caught_signals(pid), 16) & 1 << signal.SIGTERM - 1)
+
+
+def caught_signals(pid):
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line.split()[1] for line in status if line.startswith("SigCgt:"))
 
 
 async def url_of(child):
