@@ -299,7 +299,7 @@ class Station:
     def _take(self, engine: Engine, events: list[Event]) -> None:
         """Take what happened at the end of a run of equal steps."""
         ended: list[Sequence] = []
-        first_tokens = sum(_begins(event) for event in events)
+        first_tokens = sum(event.kind is EventKind.FIRST_TOKEN for event in events)
         pace = self._pace
         pace.count(engine, first_tokens, self._agenda.now_s)
         for kind, sequence, at_s in events:
@@ -329,8 +329,3 @@ class Station:
     def _forget(self, sequence: Sequence) -> None:
         del self._sequences[self._attempts.pop(sequence)]
         self._pace.forget(sequence)
-
-
-def _begins(event: Event) -> bool:
-    """Whether it is the first token of an answer."""
-    return event.kind is EventKind.FIRST_TOKEN and event.sequence.leg is not Leg.PREFILL

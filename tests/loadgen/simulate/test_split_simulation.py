@@ -13,7 +13,7 @@ from laboratory import DELAYS, STEADY, by_number, run_for, trace_of
 
 from loadgen.simulate.cli import command
 from loadgen.simulate.results import row_of
-from loadgen.simulate.scenario import Die, Hang, Resume, Return
+from loadgen.simulate.scenario import Die, Hang, Resume, Return, Slow
 from loadgen.simulate.settings import ReplicaPlan, Settings
 from loadgen.simulate.simulation import Simulation
 from loadgen.simulate.workload import plan
@@ -91,6 +91,14 @@ def test_two_transfers_share_the_link_of_the_replica_that_gets_both():
 def test_a_long_prompt_holds_up_no_stream_of_another_replica():
     streams = [(0.0, 100, 300)] * 5
     split = split_simulation(trace_of(*streams, (1.5, 30_000, 2)), "pd")
+    split.run()
+    assert row_of(split, policy="pairs", seed=0).itl_p999_s == pytest.approx(0.010)
+
+
+def test_what_a_prefill_replica_makes_is_no_token_of_an_answer():
+    slow = [Slow(replica=0, at_s=0.0, factor=30.0)]
+    rows = [(number * 0.5, 1000, 3) for number in range(1, 9)]
+    split = split_simulation(trace_of(*rows), "pd", faults=slow)
     split.run()
     assert row_of(split, policy="pairs", seed=0).itl_p999_s == pytest.approx(0.010)
 
