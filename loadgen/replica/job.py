@@ -10,7 +10,7 @@ from zlib import crc32
 from loadgen.engine import language_model
 from loadgen.engine.sequence import Leg, Sequence
 from loadgen.replica.answer import Answer, Limits, compose
-from loadgen.replica.kv.dialects import WHOLE, Part
+from loadgen.replica.kv.part import WHOLE, Part
 from loadgen.replica.refusal import Refusal
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import msgspec
 from policies.base import Role
 from router.polling.client import ReplicaClient
 from router.polling.connection import LookFailedError
+from router.polling.errands import Errands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,21 +57,16 @@ class Introductions:
         self._ask = {"sglang": self._sglang, "mooncake": self._mooncake}.get(dialect)
         self._peers = peers
         self._role_told = role_told
-        self._tasks: dict[Replica, asyncio.Task[None]] = {}
+        self._errands = Errands("asks who it is:")
 
     def begin(self, replica: Replica) -> None:
         """A replica came up."""
-        if self._ask is not None and replica not in self._tasks:
-            task = asyncio.create_task(self._meet(replica), name=f"asks who {replica.name} is")
-            self._tasks[replica] = task
-            task.add_done_callback(lambda _: self._tasks.pop(replica, None))
+        if self._ask is not None:
+            self._errands.begin(replica, self._meet)
 
     async def aclose(self) -> None:
         """Ask nobody any more."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._errands.aclose()
 
     async def _meet(self, replica: Replica) -> None:
         told = ""

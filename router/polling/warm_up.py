@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +10,7 @@ from msgspec import DecodeError
 from router.api.one_token import one_token
 from router.polling.client import ReplicaClient
 from router.polling.connection import LookFailedError
+from router.polling.errands import Errands
 
 if TYPE_CHECKING:
     from router.core.hot_prompts import HotPrompts
@@ -38,21 +38,16 @@ class WarmUp:
         self.outcomes = {"ok": 0, "failed": 0}
         """Prompts that replicas were asked to compute, by what became of it."""
         self._index = index
-        self._tasks: dict[Replica, asyncio.Task[None]] = {}
+        self._errands = Errands("warm-up of")
 
     def begin(self, replica: Replica) -> None:
         """A replica came up, with an empty cache."""
-        if replica not in self._tasks and self.hot.hottest(replica.models):
-            task = asyncio.create_task(self._warm(replica), name=f"warm-up of {replica.name}")
-            self._tasks[replica] = task
-            task.add_done_callback(lambda _: self._tasks.pop(replica, None))
+        if self.hot.hottest(replica.models):
+            self._errands.begin(replica, self._warm)
 
     async def aclose(self) -> None:
         """Warm nobody any more."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._errands.aclose()
 
     async def _warm(self, replica: Replica) -> None:
         computed = 0

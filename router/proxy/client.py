@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from router.proxy.reading import RequestReader
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from router.proxy.answers import Answer
     from router.proxy.exchange import Exchange
     from router.proxy.heads import KnownRequest, RequestHeads
-    from router.proxy.sides import MakeExchange
+    from router.proxy.sides import Client
     from router.proxy.sides import Plane as ExchangePlane
 
 MAX_AHEAD_BYTES = 64 * 1024
@@ -30,6 +30,10 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 LINGER_S = 2.0
 """After a refusal, what still comes is read and dropped for so long: closing at once would reset
 the connection and could destroy the answer on its way."""
+
+
+MakeExchange: TypeAlias = "Callable[[ExchangePlane, Client, KnownRequest, bytes], Exchange]"
+"""Makes what serves one request."""
 
 
 class Plane(Protocol):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from router.config.structs import Config
     from router.core.dispatcher import Dispatcher
     from router.core.request import Request
-    from router.proxy.sides import MakeExchange
+    from router.proxy.client import MakeExchange
 
 SWEEP_S = 0.25
 """How often deadlines are looked at."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from router.core.hot_prompts import HotPrompts
     from router.proxy.answers import Answer
     from router.proxy.continuing import Continuations
-    from router.proxy.exchange import Exchange
     from router.proxy.heads import KnownRequest
     from router.proxy.pool import UpstreamPool
     from router.proxy.understanding import Understanding
@@ -62,7 +61,3 @@ class Client(Protocol):
 
     def break_off(self, *, reset: bool) -> None:
         """Close so that the client sees that the answer is incomplete."""
-
-
-MakeExchange: TypeAlias = "Callable[[Plane, Client, KnownRequest, bytes], Exchange]"
-"""Makes what serves one request."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 from uuid import uuid4
 
 from loadgen.engine.sequence import Leg
+from loadgen.replica.kv.part import WHOLE, Part
 from loadgen.replica.refusal import Refusal
 from policies.base import Role
 
@@ -22,22 +23,6 @@ if TYPE_CHECKING:
     from loadgen.replica.job import Job
     from loadgen.replica.settings import ReplicaSettings
 
-
-class Part(NamedTuple):
-    """What part of a request a replica has been sent."""
-
-    leg: Leg
-    key: str = ""
-    """Under which the prompt's KV is kept."""
-    source: str = ""
-    """URL of who keeps it."""
-    engine_id: str = ""
-    """What that replica must be called, for else it is another one by now."""
-    waits: bool = False
-    """Of a prefill leg: whether it is answered only when its KV was fetched."""
-
-
-WHOLE: Final = Part(Leg.WHOLE)
 
 _P2P: Final = re.compile(r"___prefill_addr_(.+?)___decode_addr_(.+)_[0-9a-f]{32}(?:-.*)?")
 

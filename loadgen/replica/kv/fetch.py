@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from loadgen.engine.links import Flow
     from loadgen.replica.driver import EngineDriver
     from loadgen.replica.job import Job
-    from loadgen.replica.kv.dialects import Part
+    from loadgen.replica.kv.part import Part
 
 LOST: Final = "The KV cache of the prompt could not be loaded."
 

@@ -38,7 +38,7 @@ class Warming:
     async def run(self):
         self.warm_up.begin(self.replica)
         async with asyncio.timeout(10):
-            await asyncio.gather(*self.warm_up._tasks.values())
+            await asyncio.gather(*self.warm_up._errands._tasks.values())
 
     @property
     def known(self):
