@@ -118,6 +118,8 @@ class Forecast:
     """Requests running there that are not this router's."""
     foreign_seen: int = 0
     """Both together at the last look; what two looks agree on is believed."""
+    late_share: float = 0.0
+    """Share of the streams that ended of late whose tokens took longer than their objective."""
     seats: int | None = None
     """Requests that the engine works on at once; None: as many as come, as far as is known."""
     version: int = 0

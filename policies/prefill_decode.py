@@ -47,14 +47,16 @@ class PrefillDecode(LeastEstimatedCompletion):
     on the decode side. Whoever serves a request alone stalls the streams beside it, and each stall
     has its price. No prefill is begun whose KV would find no place on any decode replica.
 
-    In a fleet without roles, or without a way for KV to move, nothing is split.
+    In a fleet without roles, or without a way for KV to move, nothing is split. Where KV comes more
+    slowly than it is computed roles are void, and whoever can serves whole requests as under
+    `least_estimated_completion`.
 
     Args:
         split: Whether to split: as the estimate says (auto), by the thresholds of another router
             (fixed), whenever there is a pair (always), or only where nobody can serve a request
             alone (never).
         stall_weight: Cost of each time that a stream stands still for 0.1 s, whatever its
-            objective.
+            objective: the more, the shorter the longest gaps, and the fewer requests are served.
         harm: Weight of the objectives of others; 0 counts only the request's own.
         wait: Whether requests may wait in the router.
         most_queue_tokens: They wait while more prefill than this is ahead of them everywhere.
@@ -64,7 +66,7 @@ class PrefillDecode(LeastEstimatedCompletion):
         self,
         *,
         split: Literal["auto", "fixed", "always", "never"] = "auto",
-        stall_weight: float = 0.004,
+        stall_weight: float = 0.02,
         harm: float = 2.5,
         wait: bool = True,
         most_queue_tokens: int = 8192,
@@ -76,6 +78,9 @@ class PrefillDecode(LeastEstimatedCompletion):
             stall_weight=stall_weight,
         )
         self.split = split
+        self._unsplit = LeastEstimatedCompletion(
+            harm=harm, wait=wait, most_queue_tokens=most_queue_tokens
+        )
 
     def choose(self, request: RequestFacts, replicas: Sequence[ReplicaView], rng: Random) -> Choice:
         """Pick the replica, or the pair, of least cost; hold where another moment is better."""
@@ -86,7 +91,9 @@ class PrefillDecode(LeastEstimatedCompletion):
         if any(replica.forecast is None for replica in replicas):
             return self._without_forecast.choose(request, wholes or decodes, rng)
         if _roles_are_void(prefills, decodes):
-            wholes = [replica for replica in replicas if replica.serves_whole]
+            able = [replica for replica in replicas if replica.serves_whole]
+            if able:
+                return self._unsplit.choose(request, able, rng)
         if self.wait and request.waited_s > 0 and not self._has_room((*prefills, *wholes)):
             return Choice(decodes[0], "no_room", hold=True)
         pairs = self._pairs(request, prefills, decodes)

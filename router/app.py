@@ -10,6 +10,7 @@ from policies import registry
 from policies.base import Role
 from router.addresses import parse_address
 from router.admin.server import AdminServer
+from router.api.objectives import read_objective
 from router.core.decisions import Decisions
 from router.core.dispatcher import Dispatcher
 from router.core.fleet import FleetState
@@ -28,6 +29,7 @@ from router.settings import (
     hold_limits,
     part_in_splits,
 )
+from router.telemetry.advisor import Advisor
 from router.telemetry.lag import LoopLag
 from router.telemetry.telemetry import Telemetry
 
@@ -84,6 +86,7 @@ class App:
         self.kv_events = KvEventFeed(self.dispatcher.prefix_index)
         self._admin = AdminServer(self)
         self._lag = LoopLag(loop, self.telemetry.loop_lag_s)
+        self._advisor = Advisor(loop, self.dispatcher, read_objective(config.slo.default).tpot_s)
         for replica in config.replicas:
             joined = self.fleet.add(replica.full_name, replica.url)
             joined.zone = replica.zone
@@ -117,6 +120,8 @@ class App:
             await self.kv_events.start()
             opening.callback(self._lag.stop)
             self._lag.start()
+            opening.callback(self._advisor.stop)
+            self._advisor.start()
             self.plane.start()
             self._open = opening.pop_all()
         return self._listeners.urls, url_of(admin)

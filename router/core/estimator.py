@@ -33,6 +33,9 @@ LEARN_KV_FROM = 0.05
 LEARN_KV = 0.2
 """Share of what a sample tells of that which is believed."""
 
+LEARN_LATE = 0.01
+"""Share of one answer in what is known of how many are late."""
+
 LATE_PREFILL = 1.5
 """The prefill of an answer that is not streamed is taken for done after so many times as long as
 expected: it gives no sign of its own."""
@@ -187,6 +190,8 @@ class Estimator:
         forecast.context_tokens -= stream.context_tokens
         pace.gone(attempt)
         if whole and attempt.request.facts.streamed and stream.tokens:
+            late = stream.tokens > 1 and stream.debt_s(now, stream.tokens) > 0
+            forecast.late_share += LEARN_LATE * (late - forecast.late_share)
             self._lengths_of(attempt.request.facts.model).ended(stream.tokens)
             if attempt.predicted_e2e_s is not None:
                 self.e2e.observe(attempt.predicted_e2e_s, now - attempt.started_s)
