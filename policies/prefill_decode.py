@@ -260,7 +260,7 @@ def _roles_are_void(prefills: Sequence[ReplicaView], decodes: Sequence[ReplicaVi
     """
     transfers = (cast("Transfer", replica.transfer).token_s for replica in decodes)
     computes = (_forecast(r).speed.prefill_time_s(TYPICAL_TOKENS) for r in prefills)
-    return min(transfers) * TYPICAL_TOKENS > max(computes)
+    return min(transfers) * TYPICAL_TOKENS > min(computes)
 
 
 def _answerers(replicas: Sequence[ReplicaView]) -> Sequence[ReplicaView]:
