@@ -161,6 +161,14 @@ class Forecast:
         self.queue_s, self.queue_tokens = queue_s, queue_tokens
         return queue_s
 
+    def under_way(self) -> tuple[float, float] | None:
+        """When the prefill that is its turn began, and when it should end; None: there is none."""
+        head = next(iter(self.prefills.values()), None)
+        if head is None:
+            return None
+        began_s = max(self.prefilled_s, head.sent_s)
+        return began_s, began_s + head.time_s
+
     @property
     def taken(self) -> int:
         """Requests there, in a seat or waiting for one."""

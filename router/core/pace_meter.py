@@ -36,16 +36,20 @@ class PaceMeter:
         self._ratios.append(min(max(ratio, -MOST_LOG), MOST_LOG))
         self._prefill_s += prefill_s
 
-    def step_slowness(self, streams: int, step_s: float, now: float) -> float | None:
+    def step_slowness(
+        self, streams: int, step_s: float, now: float, under_way: tuple[float, float] | None = None
+    ) -> float | None:
         """Measured over expected time of decode steps since the last answer that was not None.
 
         Args:
             streams: On their way now.
             step_s: Expected time of a step, as things are.
             now: The time.
+            under_way: When a prefill began that has not ended, and when it should; while it lasts
+                streams get a token with each of its long steps only. None: there is none.
 
         Returns:
-            None when too little came to tell; then the span goes on.
+            None when too little came to tell; then the span goes on, unless it was all prefill.
         """
         mean_streams = (self._streams + streams) / 2
         span_s = now - self._began_s
@@ -55,6 +59,13 @@ class PaceMeter:
         steps = self._tokens / mean_streams
         if steps < 1:
             return None
+        if under_way is not None:
+            began_s, end_s = under_way
+            prefilling_s = min(now, end_s) - max(began_s, self._began_s)
+            if prefilling_s > (1 - LEAST_SHARE) * span_s:
+                self._restart(streams, now)
+                return None
+            self._prefill_s += max(prefilling_s, 0.0)
         decoding_s = max(span_s - self._prefill_s, LEAST_SHARE * span_s)
         self._restart(streams, now)
         return decoding_s / (steps * step_s)

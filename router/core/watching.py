@@ -135,7 +135,9 @@ class Watching:
             if forecast is None:
                 continue
             speed = forecast.speed
-            step = meter.step_slowness(len(forecast.streams), forecast.step_s, now)
+            step = meter.step_slowness(
+                len(forecast.streams), forecast.step_s, now, forecast.under_way()
+            )
             prefill = meter.prefill_slowness()
             self._gray.observe(
                 replica.name,

@@ -199,6 +199,26 @@ def test_more_prefill_than_time_leaves_some_time_for_streams():
     assert meter.step_slowness(1, 0.02, 11.0) == pytest.approx(1.0)
 
 
+def test_a_long_prefill_under_way_is_no_slow_step():
+    meter = PaceMeter(10.0)
+    meter.step_slowness(1, 0.02, 10.0)
+    meter.streamed(25)
+    # A prefill of 8 s began at 10.5: until it should be over there is a token now and then.
+    assert meter.step_slowness(1, 0.02, 11.0, (10.5, 18.5)) == pytest.approx(1.0)
+    for now in range(12, 19):
+        meter.streamed(2)
+        assert meter.step_slowness(1, 0.02, float(now), (10.5, 18.9)) is None
+    meter.streamed(2)  # what lasts longer is slow all the same
+    assert meter.step_slowness(1, 0.02, 20.0, (10.5, 18.9)) > 4
+
+
+def test_a_short_prefill_under_way_takes_its_part_of_the_span():
+    meter = PaceMeter(10.0)
+    meter.step_slowness(1, 0.02, 10.0)
+    meter.streamed(30)
+    assert meter.step_slowness(1, 0.02, 11.0, (10.6, 11.6)) == pytest.approx(1.0)
+
+
 def test_without_streams_there_are_no_steps():
     meter = PaceMeter(10.0)
     meter.streamed(5)
