@@ -125,7 +125,7 @@ class PrefillDecode(LeastEstimatedCompletion):
         open_costs, _ = self._own_costs(request, wholes)
         costs = self._costs(request, wholes, open_costs, self._busy(wholes))
         costs.sort()
-        if pairs and self._is_better(request, pairs[0], costs[0]):
+        if pairs and self._is_better(request, pairs[0], costs[0], wholes[costs[0][1]]):
             others = [estimate_of(request, wholes[cost[1]], cost) for cost in costs]
             return self._by_pair(request, pairs, decodes, others)
         choice = self._decide(request, wholes, costs, open_costs)
@@ -156,12 +156,16 @@ class PrefillDecode(LeastEstimatedCompletion):
         harm = 0.0
         if self.peak and kv_tokens is not None:
             harm = peak_harm(forecast, kv_tokens, request, to_come)
-        streams = len(forecast.streams) + len(forecast.prefills) + forecast.foreign_streams
-        step_s = forecast.speed.step_time_s(streams + 1, forecast.context_tokens + tokens)
-        cost = self.harm * harm + self.time_weight * step_s
+        step_s = _step_s(request, replica)
+        cost = self.harm * harm + self._steps_cost(request, step_s)
+        return Answer(replica, step_s, to_come, harm, cost)
+
+    def _steps_cost(self, request: RequestFacts, step_s: float) -> float:
+        """What the steps to come cost wherever the answer is made."""
+        cost = self.time_weight * step_s
         if request.tpot_slo_s is not None:
             cost += EVEN_WEIGHT * step_s / request.tpot_slo_s
-        return Answer(replica, step_s, to_come, harm, cost)
+        return cost
 
     def _pair(self, request: RequestFacts, prompt: Prompt, answer: Answer) -> Pair:
         zones = prompt.replica.zone, answer.replica.zone
@@ -187,11 +191,20 @@ class PrefillDecode(LeastEstimatedCompletion):
 
     # -- the decision -------------------------------------------------------------------------
 
-    def _is_better(self, request: RequestFacts, pair: Pair, whole: Cost) -> bool:
+    def _is_better(
+        self, request: RequestFacts, pair: Pair, whole: Cost, alone: ReplicaView
+    ) -> bool:
         if self.split == "fixed":
             new_tokens = request.prompt_tokens - whole[4]
             return new_tokens >= FIXED_TOKENS or new_tokens >= FIXED_SHARE * request.prompt_tokens
-        return pair.cost < whole[0]
+        cost, _, _, prefill_s, cached, _ = whole
+        forecast, new_tokens = _forecast(alone), request.prompt_tokens - cached or 1
+        # One that comes while the prompt is computed there stands still as well.
+        coming = forecast.stalls(prefill_s, new_tokens, to_come=1) - forecast.stalls(
+            prefill_s, new_tokens
+        )
+        cost += self._steps_cost(request, _step_s(request, alone)) + self.stall_weight * coming
+        return pair.cost < cost
 
     def _by_pair(
         self,
@@ -278,6 +291,14 @@ def _fits(request: RequestFacts, replica: ReplicaView) -> bool:
         return True  # it will have no more room than now
     cached = min(request.cached.get(replica.name, 0), request.prompt_tokens)
     return forecast.kv_tokens() + request.prompt_tokens - cached <= kv_tokens
+
+
+def _step_s(request: RequestFacts, replica: ReplicaView) -> float:
+    """Between two tokens there, with this answer among the others."""
+    forecast = _forecast(replica)
+    streams = len(forecast.streams) + len(forecast.prefills) + forecast.foreign_streams
+    context_tokens = forecast.context_tokens + request.prompt_tokens
+    return forecast.speed.step_time_s(streams + 1, context_tokens)
 
 
 def _limit_s(request: RequestFacts, prefill_s: float) -> float:

@@ -245,8 +245,10 @@ class Estimator:
             return
         best_s = min(p.forecast.speed.prefill_time_s(1000) for p in self._paces.values())
         for forecast in idle:
-            if not forecast.prefills and forecast.speed.prefill_time_s(1000) > best_s:
-                forecast.speed.prefill_factor *= 1 - CURIOSITY
+            time_s = forecast.speed.prefill_time_s(1000)
+            if not forecast.prefills and time_s > best_s:
+                # No further than to the best: else all of an idle fleet would overtake each other.
+                forecast.speed.prefill_factor *= max(1 - CURIOSITY, best_s / time_s)
 
     def predict_e2e_s(self, attempt: Attempt, ttft_s: float) -> float:
         """Time from sending to the end of the answer, as it is expected now."""

@@ -188,6 +188,9 @@ class Split:
     prefilled_s: float | None = None
     """When the prompt was computed, and its KV could go on its way."""
 
+    undisturbed: bool = False
+    """Whether the replica that answers had no prompt of its own to compute then."""
+
 
 class Attempt:
     """One try of one request on one replica."""

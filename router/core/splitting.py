@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from router.core.actions import Cancel
 
 if TYPE_CHECKING:
+    from policies.transfer import Transfer
     from router.core.actions import Actions
     from router.core.books import Books
     from router.core.estimator import Estimator
@@ -57,8 +58,9 @@ class Splitting:
         if decode.reports:  # where both legs are sent at once, the first token may come sooner
             request.split = None
             return
-        split.prefilled_s = now
         target = decode.replica
+        split.prefilled_s = now
+        split.undisturbed = target.forecast is not None and not target.forecast.prefill_tokens
         if target.in_flight == 1:
             target.silence.woken(now)  # it had nothing to do until now
         if target.transfer is not None:
@@ -78,13 +80,12 @@ class Splitting:
         if split is None or transfer is None or split.prefilled_s is None:
             return
         tokens, forecast = request.facts.prompt_tokens, replica.forecast
-        if tokens >= LEAST_TOKENS and transfer.pending_tokens == tokens:  # it had the link alone
-            step_s = forecast.step_s if forecast is not None else 0.0
-            took_s = now - split.prefilled_s - step_s - transfer.latency_s
-            seen_s = max(took_s, 0.0) / tokens
-            believed_s = transfer.token_s
-            seen_s = min(max(seen_s, believed_s / MOST_FACTOR), believed_s * MOST_FACTOR)
-            transfer.token_s += LEARN * (seen_s - believed_s)
+        alone = transfer.pending_tokens == tokens  # on the link
+        if forecast is not None and alone and tokens >= LEAST_TOKENS:
+            undisturbed = split.undisturbed and not forecast.prefill_tokens
+            took_s = now - split.prefilled_s - forecast.step_s - transfer.latency_s
+            if undisturbed:
+                _learn(transfer, max(took_s, 0.0) / tokens)
         self.over(request)
 
     def over(self, request: Request) -> None:
@@ -126,3 +127,10 @@ class Splitting:
         self._books.close(attempt, now, "parted")
         self._judge.left(attempt)
         return (Cancel(attempt),)
+
+
+def _learn(transfer: Transfer, seen_s: float) -> None:
+    """The KV of a token took so long."""
+    believed_s = transfer.token_s
+    seen_s = min(max(seen_s, believed_s / MOST_FACTOR), believed_s * MOST_FACTOR)
+    transfer.token_s += LEARN * (seen_s - believed_s)

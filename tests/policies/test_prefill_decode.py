@@ -104,7 +104,12 @@ def test_where_kv_comes_more_slowly_than_it_is_computed_roles_are_void():
 
 
 def test_what_nobody_else_notices_is_not_split():
-    assert names(ask(prefill(), decode())) == (None, "d")
+    assert names(ask(prefill(), decode(streams=20), tokens=400)) == (None, "d")
+    assert names(ask(prefill(), decode(), cached={"d": 15_600})) == (None, "d")
+
+
+def test_whoever_comes_while_a_long_prompt_is_computed_would_notice():
+    assert names(ask(prefill(), decode())) == ("p", "d")
 
 
 def test_a_long_queue_of_prompts_sends_one_to_where_it_is_answered():

@@ -75,3 +75,15 @@ def test_a_slow_replica_is_tried_rarely():
         fleet.ask()
         fleet.rest(2)
     assert 2 <= fleet.tried["b"] <= 30
+
+
+def test_an_idle_fleet_does_not_think_itself_ever_faster():
+    fleet = Fleet({"a": 0.02, "b": 0.03, "c": 0.025})
+    for _ in range(30):
+        fleet.ask()
+        fleet.rest(12)
+    speeds = [r.forecast.speed for r in fleet.dispatcher.fleet.replicas.values()]
+    before_s = min(speed.prefill_time_s(1000) for speed in speeds)
+    fleet.rest(600)
+    for speed in speeds:
+        assert speed.prefill_time_s(1000) == pytest.approx(before_s)

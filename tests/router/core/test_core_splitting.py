@@ -404,3 +404,19 @@ def test_a_half_open_replica_is_asked_by_who_has_tried_the_others_of_its_side():
     assert send.attempt.replica is replica
     house.prefill(send.prefill)
     house.finish(send.attempt)
+
+
+@pytest.mark.parametrize("when", ["before", "afterwards"])
+def test_a_prefill_of_its_own_is_no_slow_transfer(when):
+    house = Splitting("p", "d")
+    transfer = house.fleet.replicas["d"].transfer
+    leg, decode = house.split()
+    forecast = decode.replica.forecast
+    if when == "before":
+        forecast.prefill_tokens += 100_000
+    house.prefill(leg)
+    forecast.prefill_tokens += 100_000 if when == "afterwards" else -100_000
+    house.now += 12.0
+    assert list(house.dispatcher.headers_received(decode, 200, house.now)) == []
+    house.dispatcher.progress(decode, 1, house.now)
+    assert transfer.token_s == TOKEN_S
