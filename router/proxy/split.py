@@ -6,10 +6,12 @@ prefill leg is read for what links the two; an error of it may be the client's a
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from router.api.usage import usage_of
 from router.http1.chunked import ChunkedBody
+from router.http1.fields import without_field
 from router.http1.response import BodyKind
 from router.proxy.exchange import Exchange
 from router.proxy.relay import Relay
@@ -109,6 +111,13 @@ class SplitExchange(Exchange):
             return super().request_bytes(connection)
         self._upstream = connection
         return self.leg_head(connection, body), body
+
+    def response_began(self, head: ResponseHead, length: int | None) -> Relay | None:
+        """As :meth:`Exchange.response_began`; an id that linked the legs is not the client's."""
+        if self._legs is not None and self._legs.request_id is not None and head.has_request_id:
+            lines = without_field(head.lines, b"x-request-id")
+            head = replace(head, lines=lines, has_request_id=False)
+        return super().response_began(head, length)
 
     def writer(self) -> Callable[[bytes], None]:
         """As :meth:`Exchange.writer`; cached tokens are counted where the prompt was computed."""

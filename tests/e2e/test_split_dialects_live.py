@@ -37,8 +37,10 @@ class House:
             if path == CHAT
             else {"prompt": WORDS}
         )
-        async with self.session.post(url + path, json=asked) as answer:
+        fields = {"X-Request-Id": "mine"}
+        async with self.session.post(url + path, json=asked, headers=fields) as answer:
             assert answer.status == 200, await answer.text()
+            assert answer.headers.getall("X-Request-Id") == ["mine"]
             return await answer.read()
 
     async def kept(self, role):
