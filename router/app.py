@@ -188,7 +188,8 @@ class FleetEvents:
             self._dispatcher.health_seen(replica, now, healthy=healthy, reason=reason)
         )
         if was_down and healthy:
-            self._warm_up.begin(replica)
+            if replica.serves_whole:
+                self._warm_up.begin(replica)
             self._introductions.begin(replica)
 
     def engine_seen(self, replica: Replica, engine: str) -> None:

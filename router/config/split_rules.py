@@ -36,6 +36,9 @@ def check_split(config: Config) -> None:
     if config.retry.hedge_after_s:
         msg = "a first token cannot be hedged where requests are split; set it to 0"
         raise ConfigError(msg, path="$.retry.hedge_after_s")
+    if config.polling.generation_s and not DIALECTS[name].serves_whole:
+        msg = f"replicas of kv_dialect {name} make no token alone; set it to 0"
+        raise ConfigError(msg, path="$.polling.generation_s")
     if replicas and not _pairs(replicas):
         msg = "no two replicas can split a request: one must prefill, another must decode"
         raise ConfigError(msg, path="$.replicas")

@@ -27,7 +27,6 @@ class TakingPart:
     def __init__(self, replica: SimulatedReplica, job: Job) -> None:
         self._replica = replica
         self.job = job
-        self._done = False
         self.keeps = False
         """Whether the KV of its prompt is kept for others."""
 

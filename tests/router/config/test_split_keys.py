@@ -39,6 +39,10 @@ def parse(text):
             ),
             r"\$\.replicas: no two replicas can split",
         ),
+        (
+            TWO + "split: {kv_dialect: sglang}\npolling: {generation_s: 5}",
+            r"polling\.generation_s: replicas of kv_dialect sglang make no token alone",
+        ),
         (TWO.replace("decode", "decod"), r"role: 'decod' is not one of"),
         (TWO + "split: {kv_dialect: p2p}", r"replicas\[0\]\.kv_address: kv_dialect p2p needs"),
         (
