@@ -90,7 +90,7 @@ class PrefillDecode(LeastEstimatedCompletion):
             return super().choose(request, wholes or _answerers(replicas), rng)
         if any(replica.forecast is None for replica in replicas):
             return self._without_forecast.choose(request, wholes or decodes, rng)
-        if _roles_are_void(prefills, decodes):
+        if self.split != "always" and _roles_are_void(prefills, decodes):
             able = [replica for replica in replicas if replica.serves_whole]
             if able:
                 return self._unsplit.choose(request, able, rng)

@@ -267,11 +267,11 @@ class Waiting:
     def _would_miss(self, request: Request, now: float) -> bool:
         """Whether it would wait past its objective, as fast as requests are sent at present."""
         objective_s = request.facts.ttft_slo_s
-        if objective_s is None:
+        if objective_s is None or not self.held:
             return False
         left_s = objective_s - (now - request.arrived_s)
-        ahead = self.held.ahead(request)
-        return ahead > self._outflow.rate(request.facts.priority, now) * left_s
+        turns = self._outflow.rate(request.facts.priority, now) * left_s
+        return self.held.ahead(request) + 1 > turns
 
     def _shed_late(self, request: Request, now: float) -> Action:
         self._books.counters.shed_late += 1

@@ -99,6 +99,7 @@ def test_a_slow_link_is_not_worth_it():
 def test_where_kv_comes_more_slowly_than_it_is_computed_roles_are_void():
     slow = decode(streams=20, token_s=SLOW)
     assert names(ask(prefill(), slow)) == (None, "p")
+    assert names(ask(prefill(), slow, split="always")) == ("p", "d")
     alone = replica("p", Role.PREFILL, whole=False)
     assert names(ask(alone, slow)) == (None, "d")
 
