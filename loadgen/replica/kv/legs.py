@@ -39,7 +39,7 @@ class TakingPart:
         if keeps(self._replica.settings, job):
             kept = self._replica.kept.keep(job.part.key, sequence)
             if job.part.waits:
-                await kept.gone
+                await kept.gone()
             self.keeps = True
 
     def tell(self, answer: dict[str, object], own_url: str) -> None:

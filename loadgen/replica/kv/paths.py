@@ -55,7 +55,7 @@ async def _hold(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         await response.write(b"{}\n")
-        await kept.gone
+        await kept.gone()
         await response.write_eof()
     finally:
         store.unhold(kept)

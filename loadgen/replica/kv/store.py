@@ -30,7 +30,7 @@ class Kept:
         since_s: When it was computed, on the loop's clock.
     """
 
-    __slots__ = ("gone", "holders", "key", "lease", "sequence", "since_s")
+    __slots__ = ("_gone", "holders", "key", "lease", "sequence", "since_s")
 
     def __init__(self, key: str, sequence: Sequence, since_s: float) -> None:
         self.key = key
@@ -38,7 +38,16 @@ class Kept:
         self.since_s = since_s
         self.holders = 0
         self.lease: asyncio.TimerHandle | None = None
-        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def over(self) -> None:
+        """Its blocks are free."""
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    async def gone(self) -> None:
+        """Wait until then; several may, and one that gives up does not make the others do so."""
+        await asyncio.shield(self._gone)
 
 
 class KvStore:
@@ -89,8 +98,7 @@ class KvStore:
         if kept.lease is not None:
             kept.lease.cancel()
         self._driver.let_go(kept.sequence)
-        if not kept.gone.done():
-            kept.gone.set_result(None)
+        kept.over()
         return True
 
     def find(self, key: str) -> Kept | None:

@@ -190,3 +190,22 @@ async def test_a_transfer_takes_the_time_that_the_link_needs(pair):
     engine = two.decode.replica.engine
     profile = two.decode.replica.settings.profile
     assert engine.now_s >= len(WORDS.split()) * profile.kv_bytes_per_token * 8 / 1e9
+
+
+async def test_a_decode_replica_that_hangs_up_does_not_break_the_prefill_leg(pair):
+    two = await pair("sglang", kv_lease_s=60.0)
+    legs = two.legs(TEXT[1] | {"max_tokens": 5})
+    first = asyncio.create_task(two.prefill.post(TEXT[0], legs.prefill_body))
+    url = f"{two.prefill.url}/kv/{next(two.numbers) - 1}"
+
+    async with two.prefill.session.get(url) as held:
+        assert held.status == 200
+        held.close()  # as whoever is killed
+
+    async def left():
+        return [kept["held"] for kept in (await two.kept())["kept"]] == [False]
+
+    await until(left)
+    assert not first.done()
+    assert (await two.decode.post(TEXT[0], legs.decode_body(b"")))[0] == 200
+    assert (await first)[0] == 200
