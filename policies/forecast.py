@@ -279,20 +279,15 @@ class Forecast:
                 taken += min(stall_s / (gain_s * survival.remaining_tokens(1)), 1.0)
         return broken, taken
 
-    def stalls(self, prefill_s: float, new_tokens: float, *, to_come: int = 0) -> float:
-        """How often a stream here would stand still, noticeably, because of one more prefill.
+    def stalls(self, prefill_s: float, new_tokens: float) -> float:
+        """How often each stream here would stand still, noticeably, because of one more prefill.
 
         A prefill is cut into the steps that the engine's token budget makes of it, and each of them
         keeps every stream waiting; half of :data:`STALL_S` counts nothing yet.
-
-        Args:
-            prefill_s: How long it takes.
-            new_tokens: How many tokens it computes.
-            to_come: Streams that are expected here meanwhile.
         """
         steps = 1 + self.speed.steps_per_token * new_tokens
         noticed = min(max(2 * prefill_s / (steps * STALL_S) - 1, 0.0), 1.0)
-        return steps * noticed * (len(self.streams) + to_come)
+        return steps * noticed
 
     def kv_tokens(self) -> float:
         """Tokens of KV in use once all prefills sent there are done."""

@@ -197,7 +197,8 @@ class LeastEstimatedCompletion:
                 harm += forecast.harm(prefill_s, new_tokens, pressure, enough)
             cost += weight * harm
         if self.stall_weight and forecast.streams:
-            cost += self.stall_weight * forecast.stalls(prefill_s, new_tokens)
+            stalls = len(forecast.streams) * forecast.stalls(prefill_s, new_tokens)
+            cost += self.stall_weight * stalls
         return cost, number, queue_s, prefill_s, cached, harm
 
     def _decide(

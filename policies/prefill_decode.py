@@ -146,7 +146,8 @@ class PrefillDecode(LeastEstimatedCompletion):
         if forecast.streams:  # else nobody there lives through it
             harm = forecast.harm(prefill_s, new_tokens, self.pressure)
             cost += self.harm * harm
-            cost += self.stall_weight * forecast.stalls(prefill_s, new_tokens)
+            stalls = len(forecast.streams) * forecast.stalls(prefill_s, new_tokens)
+            cost += self.stall_weight * stalls
         return Prompt(replica, queue_s, prefill_s, cached, harm, cost)
 
     def _answer(self, request: RequestFacts, replica: ReplicaView) -> Answer:
@@ -200,10 +201,8 @@ class PrefillDecode(LeastEstimatedCompletion):
         cost, _, _, prefill_s, cached, _ = whole
         forecast, new_tokens = _forecast(alone), request.prompt_tokens - cached or 1
         # One that comes while the prompt is computed there stands still as well.
-        coming = forecast.stalls(prefill_s, new_tokens, to_come=1) - forecast.stalls(
-            prefill_s, new_tokens
-        )
-        cost += self._steps_cost(request, _step_s(request, alone)) + self.stall_weight * coming
+        cost += self.stall_weight * forecast.stalls(prefill_s, new_tokens)
+        cost += self._steps_cost(request, _step_s(request, alone))
         return pair.cost < cost
 
     def _by_pair(

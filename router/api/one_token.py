@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from router.api.fields import FIELDS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -20,8 +22,6 @@ _DROPPED: Final = (
 )
 """Fields that say how to answer, and nothing of the prompt."""
 
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
 
 def one_token(body: bytes) -> bytes:
     """The same prompt, with one token asked for, unstreamed.
@@ -29,7 +29,7 @@ def one_token(body: bytes) -> bytes:
     Raises:
         msgspec.DecodeError: The body is no JSON object.
     """
-    return msgspec.json.encode(one_token_fields(_FIELDS.decode(body)))
+    return msgspec.json.encode(one_token_fields(FIELDS.decode(body)))
 
 
 def one_token_fields(fields: Mapping[str, object]) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from policies.base import Role
 from router.addresses import AddressError, parse_address
 from router.config.structs import Config, ConfigError, ReplicaConfig
 from router.nearest import did_you_mean
@@ -25,7 +26,7 @@ def check_split(config: Config) -> None:
     name, replicas = config.split.kv_dialect, config.replicas
     if not name:
         for index, replica in enumerate(replicas):
-            if replica.role != "both":
+            if replica.for_role is not Role.BOTH:
                 msg = "a role needs $.split.kv_dialect: how the engines move the KV cache"
                 raise ConfigError(msg, path=f"$.replicas[{index}].role")
         return
@@ -47,15 +48,17 @@ def check_split(config: Config) -> None:
 
 
 def _pairs(replicas: Sequence[ReplicaConfig]) -> bool:
-    roles = [replica.role for replica in replicas]
-    return (
-        len(roles) > 1 and any(r != "decode" for r in roles) and any(r != "prefill" for r in roles)
-    )
+    roles = {replica.for_role for replica in replicas}
+    return len(replicas) > 1 and roles not in ({Role.PREFILL}, {Role.DECODE})
 
 
 def _check_reach(dialect: str, replica: ReplicaConfig, path: str) -> None:
     """The other leg's replica must be able to find this one."""
-    if dialect in _NEED_HOST and replica.role != "decode" and replica.address.path is not None:
+    if (
+        dialect in _NEED_HOST
+        and replica.for_role is not Role.DECODE
+        and replica.address.path is not None
+    ):
         msg = "behind a Unix socket no other replica can fetch KV from it; give it host and port"
         raise ConfigError(msg, path=f"{path}.url")
     if dialect != "p2p":

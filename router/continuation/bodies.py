@@ -89,8 +89,3 @@ SETTINGS: Final = (
 def absent(raw: msgspec.Raw) -> bool:
     """Whether a field is missing, null or an empty list."""
     return len(memoryview(raw)) <= 4 and bytes(raw) in {b"", b"null", b"[]"}
-
-
-def first(raw: msgspec.Raw) -> bytes:
-    """The first byte of a field's JSON: it tells its type."""
-    return bytes(memoryview(raw)[:1])

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from router.continuation.bodies import Body, absent, first
+from router.api.fields import first
+from router.continuation.bodies import Body, absent
 from router.continuation.obstacles import obstacle
 from router.continuation.reasons import Reason
 from router.continuation.wish import Api, Wish

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from router.api.fields import FIELDS, Fields
 from router.continuation.reasons import Reason
 from router.continuation.wish import Api
 
@@ -55,7 +56,6 @@ _OF_CHAT_ONLY: Final = (
 )
 """What a chat's body has, and that of a completion has not or with another meaning."""
 
-_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OBJECT: Final = msgspec.json.Decoder(dict[str, object])
 _MESSAGES: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -241,7 +241,7 @@ def _left(wish: Wish, tokens: int, engine: str | None) -> int | None:
 def _resume(wish: Wish, record: Record, engine: str | None, method: Method) -> Resume:
     if method is Method.AGAIN:
         return Resume(method, first_body(wish, engine)[0], None, wish.api)
-    fields = _FIELDS.decode(wish.body)
+    fields = FIELDS.decode(wish.body)
     left = _left(wish, record.tokens, engine)
     least = max(0, wish.least - record.tokens)
     if wish.api in _NATIVE:
@@ -269,7 +269,7 @@ def _resume(wish: Wish, record: Record, engine: str | None, method: Method) -> R
     return Resume(method, _encode(fields), path, api)
 
 
-def _limit(fields: dict[str, msgspec.Raw], api: Api, left: int | None) -> None:
+def _limit(fields: Fields, api: Api, left: int | None) -> None:
     """Reduce the limits that the client named."""
     if left is None:
         return
@@ -278,7 +278,7 @@ def _limit(fields: dict[str, msgspec.Raw], api: Api, left: int | None) -> None:
         fields[name] = _raw(left)
 
 
-def _continue_chat(fields: dict[str, msgspec.Raw], text: str) -> None:
+def _continue_chat(fields: Fields, text: str) -> None:
     """Let the last message be the answer so far, to be gone on with."""
     messages = _MESSAGES.decode(fields["messages"])
     already = bytes(fields.get("continue_final_message", _NULL)) == b"true"
@@ -297,9 +297,7 @@ def _continue_chat(fields: dict[str, msgspec.Raw], text: str) -> None:
     fields["continue_final_message"] = _raw(True)
 
 
-def _continue_sglang(
-    fields: dict[str, msgspec.Raw], record: Record, left: int | None, least: int
-) -> None:
+def _continue_sglang(fields: Fields, record: Record, left: int | None, least: int) -> None:
     if bytes(fields.get("input_ids", _NULL)) != b"null":
         fields["input_ids"] = _joined_ids(bytes(fields["input_ids"]), record)
     else:
@@ -307,15 +305,13 @@ def _continue_sglang(
     _change(fields, "sampling_params", {"max_new_tokens": left, "min_new_tokens": least})
 
 
-def _continue_tgi(fields: dict[str, msgspec.Raw], record: Record, left: int | None, _: int) -> None:
+def _continue_tgi(fields: Fields, record: Record, left: int | None, _: int) -> None:
     fields["inputs"] = _longer(fields["inputs"], record.text)
     if left is not None:
         _change(fields, "parameters", {"max_new_tokens": left})
 
 
-def _continue_llamacpp(
-    fields: dict[str, msgspec.Raw], record: Record, left: int | None, _: int
-) -> None:
+def _continue_llamacpp(fields: Fields, record: Record, left: int | None, _: int) -> None:
     fields["prompt"] = _longer(fields["prompt"], record.text)
     if left is not None:
         fields["n_predict"] = _raw(left)
@@ -328,10 +324,10 @@ _NATIVE_BODIES: Final = {
 }
 
 
-def _change(fields: dict[str, msgspec.Raw], name: str, changes: dict[str, int | None]) -> None:
+def _change(fields: Fields, name: str, changes: dict[str, int | None]) -> None:
     """Change what is nested in a field."""
     raw = fields.get(name, _NULL)
-    nested = {} if bytes(raw) == b"null" else _FIELDS.decode(raw)
+    nested = {} if bytes(raw) == b"null" else FIELDS.decode(raw)
     nested.update({key: _raw(value) for key, value in changes.items()})
     fields[name] = _raw(nested)
 

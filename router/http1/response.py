@@ -68,6 +68,11 @@ class ResponseHead:
         return find_field(self.lines, name)
 
     @property
+    def coded(self) -> bool:
+        """Whether the body cannot be read as it comes, for it is compressed."""
+        return self.field(b"content-encoding") not in {None, b"identity"}
+
+    @property
     def retry_after_s(self) -> float | None:
         """Retry-After in seconds; None when it is missing or no time.
 

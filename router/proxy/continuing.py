@@ -23,8 +23,6 @@ FAILED: Final = "failed"
 GONE: Final = "gone"
 """The client left in the end."""
 
-_UNCODED: Final = (None, b"identity")
-
 
 class Continuations:
     """What all streams share that can go on elsewhere.
@@ -121,7 +119,7 @@ class ContinuableAnswer:
         if head.status != 200 or not head.event_stream:
             return False
         reason = None
-        if head.field(b"content-encoding") not in _UNCODED:
+        if head.coded:
             reason = Reason.UNREADABLE_STREAM
         elif not self.continuation.has_way(engine):
             reason = Reason.ENGINE
@@ -135,8 +133,7 @@ class ContinuableAnswer:
 
     def goes_on(self, head: ResponseHead) -> bool:
         """Whether what a replica answers to a request for the rest is a stream."""
-        coding = head.field(b"content-encoding")
-        return head.status == 200 and head.event_stream and coding in _UNCODED
+        return head.status == 200 and head.event_stream and not head.coded
 
     def next(self, engine: str | None) -> Resume | Ending | Reason:
         """How to go on with the answer, which broke; what is to be sent is then the request.

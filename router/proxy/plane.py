@@ -24,7 +24,6 @@ from router.proxy.pool import UpstreamPool
 from router.proxy.split import SplitExchange
 from router.proxy.splits import make_splits
 from router.proxy.understanding import Understanding
-from router.split.catalogue import DIALECTS
 from router.telemetry.status import Traffic
 
 if TYPE_CHECKING:
@@ -80,13 +79,15 @@ class DataPlane:
             connect_timeout_s=config.limits.connect_timeout_s,
             idle_s=config.limits.upstream_idle_s,
         )
+        self.splits = make_splits(config, rng)
+        """How requests are split; None: nothing is."""
         slo = config.slo
         objectives = Objectives(slo.default, slo.models, slo.classes)
         prefixes = getattr(dispatcher.chooser.policy, "reads_prefix", True)
         self.understanding = Understanding(
             reading=Reading(prefixes=prefixes, bytes_per_token=dispatcher.estimator.token_ratio.of),
             objectives=objectives,
-            split_paths=DIALECTS[split].paths if (split := config.split.kv_dialect) else None,
+            split_paths=self.splits.dialect.paths if self.splits is not None else None,
             isolated=config.isolate_tenants,
         )
         self.request_heads = RequestHeads(
@@ -100,8 +101,6 @@ class DataPlane:
         self._drained = asyncio.Event()
         self._sweeper: asyncio.TimerHandle | None = None
         self._max_connections = config.limits.max_connections
-        self.splits = make_splits(config, rng)
-        """How requests are split; None: nothing is."""
         self.exchange = self._exchanges(hedged=config.retry.hedge_after_s > 0)
         """Makes what serves a request."""
 

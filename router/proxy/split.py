@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 16 * 1024 * 1024
 """A prefill replica's answer is not longer; the token ids of a prompt may be in it."""
 
-_UNCODED: Final = (None, b"identity")
-
 
 class SplitExchange(Exchange):
     """As :class:`Exchange`, with a prefill leg where the dispatcher asks for one."""
@@ -214,7 +212,7 @@ class PrefillLeg:
         if head.status >= 400:
             self._refused = True
             return self._exchange.leg_refused(self, head, length)
-        kept = self._kept and head.field(b"content-encoding") in _UNCODED
+        kept = self._kept and not head.coded
         self._collected = Collected(head.body, MOST_BYTES if kept else 0)
         return self._collected
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from router.api.fields import FIELDS, Fields
+
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-Fields: TypeAlias = dict[str, msgspec.Raw]
-"""The fields of a JSON object; their values as they were written."""
-
-OPENAI_PATHS: Final = frozenset({b"/v1/chat/completions", b"/v1/completions"})
-
-_DECODER: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 _ABSENT: Final = frozenset({b"null", b"false", b"0"})
 
@@ -101,7 +96,7 @@ class KvDialect(Protocol):
 def read_fields(body: bytes) -> Fields | None:
     """The fields of a body; None if it is no JSON object."""
     try:
-        return _DECODER.decode(body)
+        return FIELDS.decode(body)
     except msgspec.DecodeError:
         return None
 
@@ -117,8 +112,3 @@ def one_answer(fields: Fields) -> bool:
     if any(told(fields, name) for name in _WHOLE):
         return False
     return all(not told(fields, name) or bytes(fields[name]) == b"1" for name in _SINGLE)
-
-
-def first(raw: msgspec.Raw) -> bytes:
-    """The first byte of a field's JSON: it tells its type."""
-    return bytes(memoryview(raw)[:1])

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from router.split.base import OPENAI_PATHS, first, one_answer, read_fields, told
+from router.api.fields import first
+from router.api.one_token import PATHS
+from router.split.base import one_answer, read_fields, told
 
 if TYPE_CHECKING:
-    from router.split.base import Fields, Legs, Peer
+    from router.api.fields import Fields
+    from router.split.base import Legs, Peer
 
 _PLACES: Final = ("bootstrap_host", "bootstrap_port", "bootstrap_room")
 
@@ -39,7 +42,7 @@ class Sglang:
 
     name = "sglang"
     serves_whole = False
-    paths = OPENAI_PATHS | {b"/generate"}
+    paths = PATHS | {b"/generate"}
 
     def legs(self, body: bytes, prefill: Peer, decode: Peer, number: int) -> Legs | None:
         """As of any dialect; a batch gets a number for each of its prompts."""

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from router.split.base import OPENAI_PATHS, first, one_answer, read_fields, told
+from router.api.fields import first
+from router.api.one_token import PATHS
+from router.split.base import one_answer, read_fields, told
 
 if TYPE_CHECKING:
-    from router.split.base import Fields, Legs, Peer
+    from router.api.fields import Fields
+    from router.split.base import Legs, Peer
 
 _PARAMS: Final = "disaggregated_params"
 
@@ -79,7 +82,7 @@ class Trtllm:
 
     name = "trtllm"
     serves_whole = True
-    paths = OPENAI_PATHS
+    paths = PATHS
 
     def legs(self, body: bytes, prefill: Peer, decode: Peer, number: int) -> Legs | None:
         """As of any dialect."""

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from router.api.one_token import one_token_fields
-from router.split.base import OPENAI_PATHS, first, one_answer, read_fields, told
+from router.api.fields import first
+from router.api.one_token import PATHS, one_token_fields
+from router.split.base import one_answer, read_fields, told
 
 if TYPE_CHECKING:
-    from router.split.base import Fields, Legs, Peer
+    from router.api.fields import Fields
+    from router.split.base import Legs, Peer
 
 _PARAMS: Final = "kv_transfer_params"
 
@@ -120,7 +122,7 @@ class Nixl:
 
     name = "nixl"
     serves_whole = True
-    paths = OPENAI_PATHS
+    paths = PATHS
 
     def legs(self, body: bytes, prefill: Peer, decode: Peer, number: int) -> Legs | None:
         """As of any dialect."""
@@ -134,7 +136,7 @@ class Mooncake:
 
     name = "mooncake"
     serves_whole = True
-    paths = OPENAI_PATHS
+    paths = PATHS
 
     def legs(self, body: bytes, prefill: Peer, decode: Peer, number: int) -> Legs | None:
         """As of any dialect."""
@@ -150,7 +152,7 @@ class P2p:
 
     name = "p2p"
     serves_whole = False
-    paths = OPENAI_PATHS
+    paths = PATHS
 
     def legs(self, body: bytes, prefill: Peer, decode: Peer, number: int) -> Legs | None:
         """As of any dialect."""

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 _P2P: Final = re.compile(r"___prefill_addr_(.+?)___decode_addr_(.+)_[0-9a-f]{32}(?:-.*)?")
 
-_ANSWERS_SHORTER_THAN_TOKENS: Final = 16
-"""vLLM keeps whole blocks only: of a shorter prompt there is nothing to fetch."""
-
 Read: TypeAlias = "Callable[[ReplicaSettings, Sampling, str], Part]"
 
 
@@ -125,8 +122,8 @@ def part_of(settings: ReplicaSettings, body: Sampling, request_id: str) -> Part:
 
 
 def keeps(settings: ReplicaSettings, job: Job) -> bool:
-    """Whether the prompt of a prefill leg leaves anything to fetch."""
-    return settings.kv_dialect != "nixl" or len(job.prompt) >= _ANSWERS_SHORTER_THAN_TOKENS
+    """Whether the prompt of a prefill leg leaves anything to fetch: vLLM keeps whole blocks."""
+    return settings.kv_dialect != "nixl" or len(job.prompt) >= settings.profile.block_tokens
 
 
 def add_params(
